@@ -1,0 +1,376 @@
+"""Every error that memdb raises of its own.
+
+Owns: the class hierarchy, the attributes of each error, and its two ways across a process boundary: pickle
+(an error raised in a worker) and a plain dict for msgpack (a control message between actors).
+
+Invariants:
+
+* All derive from :class:`Error`, and from a builtin where one fits; ``code`` is stable and unique.
+* The message says what happened, who or what is concerned, the limit with its unit, and what to do next;
+  whoever raises the error writes it. Attributes repeat its facts, typed; each is None where it is unknown.
+* What arrives in a dict is believed only as far as it goes: an unknown name becomes an :class:`Error`, an
+  unknown attribute is dropped, and no class is looked up outside this module.
+"""
+
+import errno as _errno
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar, Final
+
+__all__ = [
+    "ArenaFullError",
+    "ClosedError",
+    "ContainerMismatch",
+    "CorruptionError",
+    "DiskFullError",
+    "EngineDied",
+    "Error",
+    "ForkedHandleError",
+    "FormatTooNew",
+    "KeyTooLarge",
+    "LogFailed",
+    "NotADatabase",
+    "OpenTimeout",
+    "OptionMismatch",
+    "OutcomeUnknown",
+    "ReadOnlyError",
+    "SnapshotExpired",
+    "Timeout",
+    "TransactionTooLarge",
+    "UnsupportedFilesystem",
+    "UnsupportedPlatform",
+    "UnsupportedType",
+    "ValueTooLarge",
+    "WriterPoisoned",
+    "from_wire",
+]
+
+
+class Error(Exception):
+    """The base of all errors of memdb; ``except memdb.Error`` catches each of them."""
+
+    code: ClassVar[str] = "error"
+    attributes: ClassVar[tuple[str, ...]] = ()
+    """Names of the attributes that travel with the error."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+
+    @property
+    def message(self) -> str:
+        """The text, without the facts that some errors add to it when they are shown."""
+        return str(self.args[0]) if self.args else ""
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        facts = {name: getattr(self, name) for name in self.attributes}
+        return _rebuild, (type(self), self.message, facts, getattr(self, "__notes__", []))
+
+    def to_wire(self) -> dict[str, object]:
+        """A dict of plain values for a control message; :func:`from_wire` is its inverse."""
+        facts = {name: getattr(self, name) for name in self.attributes}
+        return {"error": type(self).__name__, "message": self.message, "attributes": facts}
+
+
+def _rebuild(kind: type[Error], message: str, facts: dict[str, object], notes: list[str]) -> Error:
+    error = kind(message, **facts)
+    for note in notes:
+        error.add_note(note)
+    return error
+
+
+# ------------------------------------------------------------------------------------------------------- use
+
+
+class ClosedError(Error, ValueError):
+    """A handle, snapshot or iterator was used after its end."""
+
+    code = "closed"
+
+
+class ForkedHandleError(Error):
+    """A snapshot or view was used in a child process; it belongs to the process that took it."""
+
+    code = "forked_handle"
+
+
+class OptionMismatch(Error, ValueError):
+    """The engine runs with other options than asked for. ``mismatches``: (name, wanted, running) of each."""
+
+    code = "option_mismatch"
+    attributes = ("mismatches",)
+
+    def __init__(self, message: str = "", *, mismatches: Iterable[Iterable[object]] = ()) -> None:
+        super().__init__(message)
+        self.mismatches: tuple[tuple[object, ...], ...] = tuple(tuple(one) for one in mismatches)
+
+
+class UnsupportedType(Error, TypeError):
+    """A key or value of a type that can't be stored. ``path``: its place in the value, as in ``$.a[3]``."""
+
+    code = "unsupported_type"
+    attributes = ("type_name", "path")
+
+    def __init__(self, message: str = "", *, type_name: str | None = None, path: str | None = None) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.path = path
+
+
+class _TooLarge(Error, ValueError):
+    attributes = ("size", "limit")
+
+    def __init__(self, message: str = "", *, size: int | None = None, limit: int | None = None) -> None:
+        super().__init__(message)
+        self.size = size
+        self.limit = limit
+
+
+class KeyTooLarge(_TooLarge):
+    """An encoded key above ``max_key_bytes``. ``size`` and ``limit`` in bytes."""
+
+    code = "key_too_large"
+
+
+class ValueTooLarge(_TooLarge):
+    """An encoded value above ``max_value_bytes``. ``size`` and ``limit`` in bytes."""
+
+    code = "value_too_large"
+
+
+class TransactionTooLarge(_TooLarge):
+    """A commit above ``max_transaction_bytes``; nothing of it was done. ``size`` and ``limit`` in bytes."""
+
+    code = "transaction_too_large"
+
+
+class ReadOnlyError(Error):
+    """A write through a read-only handle, or to an engine that takes no writes now."""
+
+    code = "read_only"
+
+
+# ----------------------------------------------------------------------------------------------------- place
+
+
+class _PlaceError(Error):
+    attributes = ("path",)
+
+    def __init__(self, message: str = "", *, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class NotADatabase(_PlaceError):
+    """``path`` is no directory, holds other things, lacks its manifest, or is missing and not to be made."""
+
+    code = "not_a_database"
+
+
+class UnsupportedFilesystem(_PlaceError):
+    """``path`` lies on a file system whose locks or syncs can't be relied on (NFS, CIFS, 9p, FUSE)."""
+
+    code = "unsupported_filesystem"
+
+
+class UnsupportedPlatform(Error):
+    """The operating system, its kernel or the processor lacks what the engine needs."""
+
+    code = "unsupported_platform"
+
+
+class ContainerMismatch(_PlaceError):
+    """The engine of ``path`` runs where this process can't join it: another container, kernel or user."""
+
+    code = "container_mismatch"
+
+
+class FormatTooNew(Error):
+    """A file or a running engine has a format that is too new. ``found``, ``supported``: versions."""
+
+    code = "format_too_new"
+    attributes = ("found", "supported")
+
+    def __init__(self, message: str = "", *, found: int | None = None, supported: int | None = None) -> None:
+        super().__init__(message)
+        self.found = found
+        self.supported = supported
+
+
+class _TimeoutError(Error, TimeoutError):
+    attributes = ("seconds",)
+
+    def __init__(self, message: str = "", *, seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class OpenTimeout(_TimeoutError):
+    """The engine made no progress towards serving for ``seconds``."""
+
+    code = "open_timeout"
+
+
+# ----------------------------------------------------------------------------------------------- concurrency
+
+
+class Timeout(_TimeoutError):
+    """No progress for ``seconds``, and the request was withdrawn: it is certainly not done."""
+
+    code = "timeout"
+
+
+class OutcomeUnknown(Error):
+    """A commit that was taken can't be settled in time: ``db.outcome(error.id)`` asks again later."""
+
+    code = "outcome_unknown"
+    attributes = ("id",)
+
+    def __init__(self, message: str = "", *, id: bytes | None = None) -> None:
+        super().__init__(message)
+        self.id = id
+
+
+class SnapshotExpired(Error):
+    """A snapshot, or an iteration, was revoked: too old, or memory was needed. ``lsn``: its point in time."""
+
+    code = "snapshot_expired"
+    attributes = ("lsn",)
+
+    def __init__(self, message: str = "", *, lsn: int | None = None) -> None:
+        super().__init__(message)
+        self.lsn = lsn
+
+
+# ---------------------------------------------------------------------------------------------------- limits
+
+
+class ArenaFullError(Error, MemoryError):
+    """The arena is at its limit; nothing was done. ``needed`` and ``limit`` in bytes."""
+
+    code = "arena_full"
+    attributes = ("needed", "limit")
+
+    def __init__(self, message: str = "", *, needed: int | None = None, limit: int | None = None) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.limit = limit
+
+
+class _FileError(Error, OSError):
+    attributes: ClassVar[tuple[str, ...]] = ("file", "errno")
+
+    def __init__(self, message: str = "", *, file: str | None = None, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.file = file
+        self.errno = errno
+
+
+class DiskFullError(_FileError):
+    """No room on a disk or on ``/dev/shm``; nothing was done. ``file``: what was to grow."""
+
+    code = "disk_full"
+
+    def __init__(
+        self, message: str = "", *, file: str | None = None, errno: int | None = _errno.ENOSPC
+    ) -> None:
+        super().__init__(message, file=file, errno=errno)
+
+
+# ---------------------------------------------------------------------------------------------------- damage
+
+
+class CorruptionError(Error):
+    """Bytes that can't be: damaged by something else than a crash. ``file``, byte ``offset``, ``lsn``."""
+
+    code = "corruption"
+    attributes = ("file", "offset", "lsn")
+
+    def __init__(
+        self,
+        message: str = "",
+        file: str | None = None,
+        offset: int | None = None,
+        lsn: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.file = file
+        self.offset = offset
+        self.lsn = lsn
+
+    def __str__(self) -> str:
+        known = [(name, getattr(self, name)) for name in self.attributes]
+        facts = ", ".join(f"{name} {value}" for name, value in known if value is not None)
+        return f"{self.message} ({facts})" if facts else self.message
+
+
+class LogFailed(_FileError):
+    """A write or sync of the log failed, which is final for that file; reads go on.
+
+    ``first_lsn`` to ``last_lsn``: the commits whose durability is at risk.
+    """
+
+    code = "log_failed"
+    attributes = ("file", "errno", "first_lsn", "last_lsn")
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        file: str | None = None,
+        errno: int | None = None,
+        first_lsn: int | None = None,
+        last_lsn: int | None = None,
+    ) -> None:
+        super().__init__(message, file=file, errno=errno)
+        self.first_lsn = first_lsn
+        self.last_lsn = last_lsn
+
+
+class EngineDied(Error):
+    """The process group can't be started again. ``exit_code`` of its supervisor, ``log_file`` to read."""
+
+    code = "engine_died"
+    attributes = ("exit_code", "log_file")
+
+    def __init__(
+        self, message: str = "", *, exit_code: int | None = None, log_file: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.log_file = log_file
+
+
+class WriterPoisoned(Error):
+    """The record ``lsn`` of ``client`` (id in hex) killed its writer three times: writes end, reads go on."""
+
+    code = "writer_poisoned"
+    attributes = ("lsn", "client")
+
+    def __init__(self, message: str = "", *, lsn: int | None = None, client: str | None = None) -> None:
+        super().__init__(message)
+        self.lsn = lsn
+        self.client = client
+
+
+_BY_NAME: Final[dict[str, type[Error]]] = {
+    name: kind
+    for name, kind in globals().items()
+    if not name.startswith("_") and isinstance(kind, type) and issubclass(kind, Error)
+}
+
+
+def from_wire(data: Mapping[str, object]) -> Error:
+    """The error of a control message (:meth:`Error.to_wire`); an unknown one is an :class:`Error` naming it.
+
+    >>> from_wire({"error": "Timeout", "message": "no answer", "attributes": {"seconds": 3.0}})
+    Timeout('no answer')
+    """
+    name, message = str(data.get("error", "?")), str(data.get("message", ""))
+    kind = _BY_NAME.get(name)
+    if kind is None:
+        return Error(f"{name}: {message}")
+    sent = data.get("attributes")
+    facts = {key: sent[key] for key in kind.attributes if key in sent} if isinstance(sent, Mapping) else {}
+    try:
+        return kind(message, **facts)
+    except TypeError:  # attributes of a shape that this version does not know
+        return kind(message)
