@@ -1,0 +1,1 @@
+"""The shared-memory kernel and its binding: the lowest layer. Imports nothing of memdb but its errors and options."""
