@@ -1,0 +1,389 @@
+"""The log as the running writer sees it: the manifest in force, the open segment, the spare, and who syncs.
+
+Owns: opening, rotating, sealing and deleting segments; the sync thread and the housekeeping thread.
+
+Invariants:
+
+* A segment is in the manifest before a commit goes into it; its predecessor was synced whole before (rules L1, C4).
+* A failed sync is final for its file (invariant 11): the error stays in ``failure`` and nothing here tries again.
+* Files are deleted only after a manifest that does not name them is durable.
+
+Who: the commit thread calls everything; the sync thread only runs ``_sync_loop``, the housekeeping thread only jobs from its
+queue. Between them: ``_condition`` (sync results), ``_spare_lock`` (the spare).
+"""
+
+import errno
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from memdb.durability import checkpoints, manifest, retention, segments
+from memdb.durability.files import Clock, File, Files
+from memdb.durability.manifest import Manifest, SegmentEnd, SegmentEntry
+from memdb.errors import CorruptionError, LogFailed
+from memdb.options import EngineOptions
+from memdb.shm import _kernel as kernel
+
+__all__ = ["LSN_STEP", "SegmentLog"]
+
+LSN_STEP: Final = 1 << 20
+_SYNC_WAIT: Final = 600.0
+_Job = Callable[[], None]
+
+
+class SegmentLog:
+    """One writer's log. ``threads`` False: everything happens inside the calls, in a fixed order (tests)."""
+
+    def __init__(
+        self, files: Files, clock: Clock, options: EngineOptions, *, threads: bool, log: logging.Logger
+    ) -> None:
+        self.files, self.options, self.threads = files, options, threads
+        self.manifest: Manifest | None = None
+        self.durable_lsn = 0
+        self.failure: LogFailed | None = None
+        self.on_progress: Callable[[], None] = lambda: None
+        self._clock, self._log = clock, log
+        self._open: dict[int, File] = {}
+        self._condition = threading.Condition()
+        self._synced: dict[int, int] = {}
+        self._spare_lock = threading.Lock()
+        self._spare: tuple[File, segments.SegmentHeader] | None = None
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._sync_thread: threading.Thread | None = None
+        self._housekeeper: threading.Thread | None = None
+
+    # ------------------------------------------------------------------------------------------ manifest
+
+    @property
+    def current(self) -> Manifest:
+        """The manifest in force."""
+        if self.manifest is None:
+            raise ValueError("the database has no manifest yet")
+        return self.manifest
+
+    def store(self, after: Manifest) -> None:
+        """Makes ``after`` the truth."""
+        manifest.store(self.files, after)
+        self.manifest = after
+
+    # ------------------------------------------------------------------------------------------ segments
+
+    def begin(self, commit: kernel.Commit, base: int, after: Manifest, *, needed: int = 0) -> None:
+        """Opens a new segment behind a recovery: numbers go on above ``base``, of which all is durable or left out.
+
+        ``after``: the next manifest but for the new segment; it is stored here, so that this is where a recovery counts.
+        """
+        previous = after.segments[-1] if after.segments else None
+        file, header = self._take_or_make(segments.FIRST_BYTES, needed, after.next_segment, after.database)
+        link = kernel.Link(
+            base + LSN_STEP,
+            previous.number if previous else 0,
+            previous.end.lsn if previous and previous.end else 0,
+            previous.end.crc if previous and previous.end else 0,
+            after.term,
+        )
+        self._enter(commit, file, header, link, base)
+        entry = SegmentEntry(header.number, header.salt, header.capacity, base, after.term)
+        self.store(after.with_segment(entry, lsn_limit=link.lsn_limit))
+        self._prepare_spare()
+
+    def rotate(self, commit: kernel.Commit) -> int:
+        """Seals the open segment and goes on in the next one; its number. OSError, LogFailed."""
+        figures = commit.figures()
+        self.sync(commit)
+        figures = commit.figures() | {"segment_needed": figures["segment_needed"]}
+        now = self.current
+        end = SegmentEnd("sealed", figures["tail"], figures["applied_lsn"], figures["last_crc"])
+        file, header = self._take_or_make(
+            figures["capacity"], figures["segment_needed"], now.next_segment, now.database
+        )
+        limit = figures["applied_lsn"] + LSN_STEP
+        link = kernel.Link(limit, figures["segment"], end.lsn, end.crc, now.term)
+        self._enter(commit, file, header, link, end.lsn)
+        entry = SegmentEntry(header.number, header.salt, header.capacity, end.lsn, now.term)
+        self.store(now.with_end(figures["segment"], end).with_segment(entry, lsn_limit=max(limit, now.lsn_limit)))
+        self._close_old(header.number)
+        self._prepare_spare()
+        return header.number
+
+    def resume(self, commit: kernel.Commit, number: int, salt: int, capacity: int, link: kernel.Link) -> None:
+        """Goes on in the segment of a dead writer, first writing and syncing what its file lacks (rule C4).
+
+        If it died before it had named the segment in the manifest, it is named now.
+        """
+        now = self.current
+        file = self.files.open(segments.path_of(number), write=True)
+        self._open[number] = file
+        self._check(commit.resume_segment(number, self._sink(file)), "resume the log")
+        self._datasync(file)
+        self._synced[number] = commit.figures()["tail"]
+        if all(one.number != number for one in now.segments):
+            end = SegmentEnd("sealed", self._end_offset(number - 1), link.previous_last_lsn, link.previous_last_crc)
+            entry = SegmentEntry(number, salt, capacity, link.previous_last_lsn, link.term)
+            now = now.with_end(link.previous_segment, end).with_segment(entry)
+        self.store(replace(now, term=now.term + 1, durable_lsn=max(now.durable_lsn, commit.figures()["applied_lsn"])))
+        self._prepare_spare()
+
+    def hand_over(self, commit: kernel.Commit) -> None:
+        """Lets another commit loop of this writer go on in the open segment (compact)."""
+        number = self.current.segments[-1].number
+        self._check(commit.resume_segment(number, self._sink(self._open[number])), "go on with the log")
+
+    def _end_offset(self, number: int) -> int:
+        entry = next(one for one in self.current.segments if one.number == number)
+        data = self.files.read(segments.path_of(number)) or b""
+        return int(kernel.replay_scan(data, kernel.SEGMENT_HEADER, entry.salt).end_offset)
+
+    def seal(self, commit: kernel.Commit) -> None:
+        """The end in order: the next start goes on without a gap in the numbers."""
+        figures = commit.figures()
+        end = SegmentEnd("sealed", figures["tail"], figures["applied_lsn"], figures["last_crc"])
+        self.store(self.current.with_end(figures["segment"], end))
+
+    def fence(self, commit: kernel.Commit, image: memoryview, published: int) -> tuple[Manifest, int]:
+        """The next manifest after a failed log, and the LSN to go on above (rule L5).
+
+        The old file counts as far as it is known durable; what was published beyond that is only in the checkpoint.
+        """
+        figures, now = commit.figures(), self.current
+        number = figures["segment"]
+        entry = next(one for one in now.segments if one.number == number)
+        durable = self._synced.get(number, kernel.SEGMENT_HEADER)
+        scan = kernel.replay_scan(image[:durable], kernel.SEGMENT_HEADER, entry.salt)
+        base = max(figures["applied_lsn"], figures["lsn_limit"], now.lsn_limit)
+        reached = max(scan.last_lsn, entry.after_lsn)
+        lsn = base if reached >= published else reached
+        after = now.with_end(number, SegmentEnd("fenced", scan.end_offset, lsn, scan.last_crc))
+        return replace(after, term=now.term + 1), base
+
+    def _enter(
+        self, commit: kernel.Commit, file: File, header: segments.SegmentHeader, link: kernel.Link, base: int
+    ) -> None:
+        self._open[header.number] = file
+        self._synced[header.number] = 0
+        status = commit.open_segment(
+            header.number, header.salt, header.capacity, header.encode(), link, self._sink(file)
+        )
+        self._check(status, "open a segment")
+        self._datasync(file)
+        self._synced[header.number] = commit.figures()["written"]
+        commit.set_lsn(base, link.lsn_limit)
+
+    def _sink(self, file: File) -> object:
+        return file.descriptor if file.descriptor is not None else file.pwrite
+
+    def _take_or_make(
+        self, previous: int, needed: int, number: int, database: bytes
+    ) -> tuple[File, segments.SegmentHeader]:
+        with self._spare_lock:
+            spare, self._spare = self._spare, None
+            if spare is not None and spare[1].number == number and spare[1].capacity >= needed:
+                return spare
+            if spare is not None:
+                spare[0].close()
+            self.files.mkdir("wal")
+            first = number == 1 or previous < segments.FIRST_BYTES
+            doubled = segments.FIRST_BYTES // 2 if first else previous
+            capacity = segments.next_capacity(doubled, self.options.segment_bytes, needed)
+            return segments.create(self.files, database, number, capacity, self._clock.time_us())
+
+    def _prepare_spare(self) -> None:
+        if not self.threads:
+            return
+        now = self.current
+
+        def prepare() -> None:
+            with self._spare_lock:
+                if self._spare is not None or self.current.next_segment != now.next_segment:
+                    return
+                capacity = segments.next_capacity(now.segments[-1].capacity, self.options.segment_bytes, 0)
+                try:
+                    self._spare = segments.create(
+                        self.files, now.database, now.next_segment, capacity, self._clock.time_us()
+                    )
+                except OSError as error:
+                    self._log.warning("no spare log segment could be prepared: %s", error)
+
+        self._jobs.put(prepare)
+
+    def _close_old(self, newest: int) -> None:
+        """Keeps the two newest open: the sync thread may still hold a job for the one before."""
+        for number in [one for one in self._open if one < newest - 1]:
+            self._open.pop(number).close()
+            self._synced.pop(number, None)
+
+    def apply_retention(self, keep_checkpoints: int, keep_segments: int) -> list[str]:
+        """Drops what retention allows; the files that go (deleted by the housekeeping thread)."""
+        before = self.current
+        after = retention.retire(before, keep_checkpoints, keep_segments)
+        if after != before:
+            self.store(after)
+        return self.delete_unnamed()
+
+    def delete_unnamed(self) -> list[str]:
+        """Deletes files that no manifest names; their paths."""
+        now = self.current
+        numbers = {one.number for one in now.segments}
+        spare = now.next_segment
+        gone = [
+            segments.path_of(one) for one in segments.segment_numbers(self.files) if one not in numbers and one < spare
+        ]
+        gone += _retired_checkpoints(self.files, now)
+
+        def delete() -> None:
+            for path in gone:
+                self.files.unlink(path)
+
+        if self.threads:
+            self._jobs.put(delete)
+        else:
+            delete()
+        return gone
+
+    # ------------------------------------------------------------------------------------------- syncing
+
+    def _datasync(self, file: File) -> None:
+        try:
+            file.datasync()
+        except OSError as error:
+            raise self._failed(file.path, error.errno or errno.EIO) from error
+
+    def _failed(self, path: str, code: int) -> LogFailed:
+        self.failure = LogFailed(
+            f"a sync of {path} failed ({os.strerror(code)}): it is not tried again. Reads go on; look at the disk",
+            file=path,
+            errno=code,
+        )
+        return self.failure
+
+    def _check(self, status: int, what: str) -> None:
+        if status == kernel.STATUS_LOG_FAILED:
+            raise LogFailed(f"the log could not be written: cannot {what}. Reads go on; look at the disk")
+        if status != kernel.STATUS_OK:
+            raise CorruptionError(f"the log buffer is damaged: cannot {what} (kernel status {status})")
+
+    def sync(self, commit: kernel.Commit) -> int:
+        """Writes and syncs all that was appended; the LSN that is durable now. LogFailed."""
+        if self.failure is not None:
+            raise self.failure
+        self._check(commit.flush(), "write it")
+        figures = commit.figures()
+        number, written = figures["segment"], figures["written"]
+        if self._synced.get(number, 0) < written:
+            commit.sync_request()
+            if self._sync_thread is None:
+                self.pump(commit)
+            else:
+                with self._condition:
+                    self._condition.wait_for(
+                        lambda: self.failure is not None or self._synced.get(number, 0) >= written, _SYNC_WAIT
+                    )
+            if self.failure is not None:
+                raise self.failure
+        self.durable_lsn = max(self.durable_lsn, figures["written_lsn"])
+        return self.durable_lsn
+
+    def pump(self, commit: kernel.Commit) -> bool:
+        """Does the sync thread's work in the caller's thread, where there is none; whether there was any."""
+        job = commit.sync_wait(0.0)
+        if job is None:
+            return False
+        self._do(commit, job)
+        return True
+
+    def _do(self, commit: kernel.Commit, job: kernel.SyncJob) -> None:
+        file = self._open.get(job.segment)
+        code = 0
+        if file is None:
+            code = errno.EBADF if job.segment not in self._synced and job.segment != 0 else 0
+        elif self.failure is not None:
+            code = self.failure.errno or errno.EIO
+        else:
+            try:
+                file.datasync()
+            except OSError as error:
+                code = error.errno or errno.EIO
+                self._failed(file.path, code)
+        with self._condition:
+            if code == 0:
+                self._synced[job.segment] = max(self._synced.get(job.segment, 0), job.bytes)
+                self.durable_lsn = max(self.durable_lsn, job.lsn)
+            self._condition.notify_all()
+        commit.sync_done(job, code)
+
+    def _sync_loop(self, commit: kernel.Commit) -> None:
+        while True:
+            try:
+                job = commit.sync_wait(3600.0)
+            except EOFError:
+                return
+            if job is not None:
+                self._do(commit, job)
+                self.on_progress()
+
+    # ------------------------------------------------------------------------------------------- threads
+
+    def attach(self, commit: kernel.Commit) -> None:
+        """Starts syncing for a commit loop."""
+        if self.threads:
+            self._sync_thread = threading.Thread(target=self._sync_loop, args=(commit,), name="sync", daemon=True)
+            self._sync_thread.start()
+            if self._housekeeper is None:
+                self._housekeeper = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
+                self._housekeeper.start()
+
+    def detach(self, commit: kernel.Commit) -> None:
+        """Ends syncing for a commit loop; it may be freed afterwards."""
+        if self._sync_thread is not None:
+            commit.sync_stop()
+            self._sync_thread.join()
+            self._sync_thread = None
+
+    def later(self, job: _Job) -> None:
+        """Has the housekeeping thread do something; without threads it is done at once."""
+        if self.threads:
+            self._jobs.put(job)
+        else:
+            job()
+
+    def _keep_house(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except OSError as error:
+                self._log.warning("housekeeping: %s", error)
+
+    def close(self) -> None:
+        """Ends the housekeeping and closes all files."""
+        if self._housekeeper is not None:
+            self._jobs.put(None)
+            self._housekeeper.join()
+            self._housekeeper = None
+        if self._spare is not None:
+            self._spare[0].close()
+            self.files.unlink(segments.path_of(self._spare[1].number))
+            self._spare = None
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
+
+
+def _retired_checkpoints(files: Files, now: Manifest) -> list[str]:
+    """Checkpoints below the newest that are named no more; what is above may be one that is about to be named."""
+    named = {one.path for one in now.checkpoints}
+    newest = max(named, default="")
+    paths = [f"checkpoints/{name}" for name in files.listdir("checkpoints") if name.endswith(".ckpt")]
+    return [path for path in paths if path not in named and path < newest]
+
+
+def remove_leftovers(files: Files, now: Manifest) -> None:
+    """At a start, when nothing else runs: deletes unfinished checkpoints and segments that are not the log's."""
+    checkpoints.remove_leftovers(files, frozenset(one.path for one in now.checkpoints))
+    numbers = {one.number for one in now.segments}
+    for number in segments.segment_numbers(files):
+        if number not in numbers:
+            files.unlink(segments.path_of(number))

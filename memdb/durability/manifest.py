@@ -1,0 +1,180 @@
+"""MANIFEST: the only truth about which files belong to a database (docs/formats/manifest.md).
+
+Owns: the file's bytes and the typed form of what they say.
+
+Invariants:
+
+* It is replaced whole: written beside, synced, renamed, directory synced. A torn one can't exist; one that does not
+  check is damage.
+* What it does not name does not belong to the database: a segment is named before the first commit goes into it, a
+  checkpoint when it is complete, checksummed, synced and re-read.
+* A manifest that is missing beside data files is an error, never a new database.
+"""
+
+import struct
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Final
+
+import msgpack
+
+from memdb.durability.files import Files
+from memdb.errors import CorruptionError, FormatTooNew, NotADatabase
+from memdb.shm import _kernel as kernel
+
+__all__ = ["CheckpointEntry", "Manifest", "SegmentEntry", "SegmentEnd", "decode", "encode", "load", "store"]
+
+PATH: Final = "MANIFEST"
+FORMAT: Final = 1
+MAGIC: Final = b"MEMDBMAN"
+_HEADER: Final = struct.Struct("<8sIIII")  # magic, format, length of body, CRC of body, CRC of the header before it
+OURS: Final = frozenset(
+    "MANIFEST MANIFEST.tmp GROUP LOCK GENERATION engine.sock engine.log wal checkpoints quarantine backups".split()
+)
+"""Names that the database itself makes in its directory."""
+
+
+@dataclass(frozen=True)
+class SegmentEnd:
+    """Where a segment's part of the log ends for ever. ``kind``: sealed, cut (by recovery) or fenced (rule L5)."""
+
+    kind: str
+    offset: int
+    lsn: int
+    crc: int
+
+
+@dataclass(frozen=True)
+class SegmentEntry:
+    """One segment of the log. ``after_lsn``: the last LSN before its first commit; ``end`` None: open."""
+
+    number: int
+    salt: int
+    capacity: int
+    after_lsn: int
+    term: int
+    end: SegmentEnd | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointEntry:
+    """One complete checkpoint."""
+
+    lsn: int
+    keys: int
+    bytes: int
+    time_us: int
+    salt: int
+    digest: bytes
+
+    @property
+    def path(self) -> str:
+        return f"checkpoints/{self.lsn:020d}.ckpt"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What belongs to the database. ``state``: creating (L8), ready. ``logged`` False: durability none."""
+
+    state: str
+    logged: bool
+    database: bytes
+    ancestors: tuple[bytes, ...]
+    device: int
+    inode: int
+    term: int
+    next_segment: int
+    durable_lsn: int
+    lsn_limit: int
+    created_us: int
+    segments: tuple[SegmentEntry, ...] = ()
+    checkpoints: tuple[CheckpointEntry, ...] = ()
+    reports: tuple[dict[str, Any], ...] = field(default=())
+
+    @property
+    def oldest_lsn(self) -> int:
+        """The log holds every commit above this LSN (0: from the beginning)."""
+        return self.segments[0].after_lsn if self.segments else self.durable_lsn
+
+    def with_segment(self, entry: SegmentEntry, **changes: Any) -> "Manifest":
+        """The next manifest: ``entry`` added as the newest segment."""
+        others = tuple(one for one in self.segments if one.number != entry.number)
+        return replace(
+            self, segments=(*others, entry), next_segment=max(self.next_segment, entry.number + 1), **changes
+        )
+
+    def with_end(self, number: int, end: SegmentEnd) -> "Manifest":
+        """The next manifest: a segment has ended."""
+        ended = tuple(replace(one, end=end) if one.number == number else one for one in self.segments)
+        return replace(self, segments=ended, durable_lsn=max(self.durable_lsn, end.lsn))
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The bytes of a manifest."""
+    body = msgpack.packb(asdict(manifest), use_bin_type=True)
+    header = _HEADER.pack(MAGIC, FORMAT, len(body), kernel.crc32c(body), 0)[:-4]
+    return header + struct.pack("<I", kernel.crc32c(header)) + body
+
+
+def decode(data: bytes) -> Manifest:
+    """The inverse; CorruptionError names where it does not check, FormatTooNew a later version."""
+    if len(data) < _HEADER.size:
+        raise _damaged(f"it has {len(data)} bytes, fewer than its header", 0)
+    magic, version, length, body_crc, header_crc = _HEADER.unpack_from(data)
+    if magic != MAGIC or header_crc != kernel.crc32c(data[: _HEADER.size - 4]):
+        raise _damaged("its header does not check", 0)
+    body = data[_HEADER.size : _HEADER.size + length]
+    if len(body) != length or len(data) != _HEADER.size + length or kernel.crc32c(body) != body_crc:
+        raise _damaged("its body does not check", _HEADER.size)
+    if version > FORMAT:
+        raise FormatTooNew(
+            f"MANIFEST has format {version}, this version of memdb reads up to {FORMAT}: use a newer memdb",
+            found=version,
+            supported=FORMAT,
+        )
+    return _typed(msgpack.unpackb(body, raw=False, strict_map_key=False))
+
+
+def _typed(raw: dict[str, Any]) -> Manifest:
+    segments = tuple(
+        SegmentEntry(**{**one, "end": SegmentEnd(**one["end"]) if one["end"] else None}) for one in raw["segments"]
+    )
+    checkpoints = tuple(CheckpointEntry(**one) for one in raw["checkpoints"])
+    known = {one.name: raw[one.name] for one in fields(Manifest)}
+    known |= {"segments": segments, "checkpoints": checkpoints}
+    known |= {"ancestors": tuple(raw["ancestors"]), "reports": tuple(raw["reports"])}
+    return Manifest(**known)
+
+
+def _damaged(why: str, offset: int) -> CorruptionError:
+    return CorruptionError(
+        f"MANIFEST is damaged: {why}; restore it from a backup (the data files are untouched)", PATH, offset
+    )
+
+
+def load(files: Files) -> Manifest | None:
+    """The directory's manifest; None if this is a directory to create a database in.
+
+    CorruptionError: damaged, or missing beside data files. NotADatabase: the directory holds other things.
+    """
+    data = files.read(PATH)
+    if data is not None:
+        return decode(data)
+    stray = [f"wal/{name}" for name in files.listdir("wal")]
+    stray += [f"checkpoints/{name}" for name in files.listdir("checkpoints")]
+    if stray:
+        raise CorruptionError(
+            f"MANIFEST is missing beside data files ({stray[0]} and {len(stray) - 1} more): this is no new database; "
+            "restore the MANIFEST, or move the files away to begin anew",
+            PATH,
+        )
+    foreign = [name for name in files.listdir() if name not in OURS]
+    if foreign:
+        raise NotADatabase(
+            f"the directory holds other things ({', '.join(foreign[:3])}) and no MANIFEST: give memdb a directory of its own"
+        )
+    return None
+
+
+def store(files: Files, manifest: Manifest) -> None:
+    """Makes ``manifest`` the truth, durably."""
+    files.write_durably(PATH, encode(manifest))

@@ -1,0 +1,234 @@
+"""How a writer comes to its store: a new database, recovery from disk, or reading a dead writer's arena (rules L8, L9, G1).
+
+Owns: the decision between them, and the arena of the coming generation. The engine opens it and tells the world.
+
+Invariants:
+
+* An arena that readers may still stand in is closed to new pins, waited for and revoked before it is formatted anew.
+* What a dead writer left in the log buffer is in the file and synced before any of it becomes visible (invariants 4, 6).
+* Creation first makes a manifest that says `creating`, durably.
+"""
+
+import secrets
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from memdb.durability import log as logfile
+from memdb.durability import manifest, recovery, segments
+from memdb.durability.files import Clock, Files
+from memdb.durability.manifest import Manifest
+from memdb.durability.recovery import Recovered, RecoveryReport
+from memdb.errors import CorruptionError, OptionMismatch
+from memdb.options import EngineOptions
+from memdb.shm import _kernel as kernel
+
+__all__ = ["EngineSegments", "Generations", "create", "flush_log_buffer", "recover"]
+
+_GRACE: Final = 1.0
+"""Seconds that readers of an arena have before they are revoked (rule G3)."""
+_ALL: Final = (1 << 48) - 1
+_UNUSABLE: Final = (BlockingIOError, ValueError, CorruptionError)
+
+
+@dataclass
+class EngineSegments:
+    """The shared memory of a group, mapped by the writer. ``group_lease``: the writer's own lease, for its pins."""
+
+    arenas: tuple[kernel.Mapping, kernel.Mapping]
+    arena_fds: tuple[int, int]
+    board: kernel.Mapping
+    logbuf: kernel.Mapping | None
+    page: kernel.Mapping
+    group_lease: kernel.Mapping
+    epoch: int
+
+
+class Generations:
+    """The two arenas by turns: which generation is next, and a fresh store for it."""
+
+    def __init__(self, segs: EngineSegments, options: EngineOptions, clock: Clock, *, patient: bool) -> None:
+        self._segs, self._options, self._clock, self._patient = segs, options, clock, patient
+        self.views_lost = 0
+
+    @property
+    def present(self) -> int:
+        """The generation that the page shows; 0 if none of this group."""
+        word = kernel.page_word(self._segs.page)
+        return word & 0xFFFFFFFF if word >> 32 == self._segs.epoch else 0
+
+    def clear(self, parity: int, leases: Iterable[kernel.Mapping]) -> None:
+        """Readies an arena for being formatted: no new pins, a second's grace, then revocation."""
+        arena, leases = self._segs.arenas[parity], list(leases)
+        if kernel.arena_figures(arena)["generation"] == 0:
+            return
+        kernel.arena_close(arena)
+        until = self._clock.monotonic() + _GRACE
+        pause = threading.Event()
+        while self._patient and self._clock.monotonic() < until:
+            if not any(kernel.lease_readers(lease, parity) for lease in leases):
+                break
+            pause.wait(0.005)
+        for lease in leases:
+            for slot, _, lsn, _, _ in kernel.lease_readers(lease, parity):
+                kernel.lease_revoke(lease, parity, slot, lsn)
+            self.views_lost += kernel.lease_hazards(lease, parity)
+
+    def make(self, generation: int, leases: Iterable[kernel.Mapping] = ()) -> kernel.Store:
+        """A fresh store in the arena of ``generation``."""
+        parity = generation & 1
+        self.clear(parity, leases)
+        return kernel.Store(
+            self._segs.arenas[parity],
+            self._segs.arena_fds[parity],
+            limit=self._options.max_memory,
+            generation=generation,
+            hash_seed=secrets.randbits(64),
+            progress=self._segs.board,
+        )
+
+    def show(self, generation: int) -> None:
+        """Tells every client (rule G2): one store."""
+        kernel.page_store(self._segs.page, self._segs.epoch << 32 | generation)
+
+
+# -------------------------------------------------------------------------------------------------- creation
+
+
+def new_manifest(files: Files, clock: Clock, *, logged: bool) -> Manifest:
+    """The first manifest of a database."""
+    device, inode = files.identity()
+    return Manifest(
+        state="creating",
+        logged=logged,
+        database=secrets.token_bytes(16),
+        ancestors=(),
+        device=device,
+        inode=inode,
+        term=1,
+        next_segment=1,
+        durable_lsn=0,
+        lsn_limit=0,
+        created_us=clock.time_us(),
+    )
+
+
+def create(files: Files, clock: Clock, *, logged: bool) -> Manifest:
+    """Makes the manifest that says `creating`, and the directories. The first segment makes it ready."""
+    made = new_manifest(files, clock, logged=logged)
+    manifest.store(files, made)
+    files.mkdir("wal")
+    files.mkdir("checkpoints")
+    files.sync_dir()
+    return replace(made, state="ready")
+
+
+def load_or_create(files: Files, clock: Clock, options: EngineOptions) -> tuple[Manifest, bool]:
+    """The manifest to start from and whether the database is new. All errors of manifest.load; OptionMismatch."""
+    found = manifest.load(files)
+    if found is None or found.state == "creating":
+        return create(files, clock, logged=options.logged), True
+    if found.logged and not options.logged:
+        raise OptionMismatch(
+            "this database has a log: durability='none' is for a database of its own; open it with memory, os or full",
+            mismatches=[("durability", "none", "memory, os or full")],
+        )
+    if not found.logged:  # nothing is on disk but this manifest
+        return create(files, clock, logged=options.logged), True
+    return found, False
+
+
+def adopt(files: Files, found: Manifest) -> tuple[Manifest, bool]:
+    """A copied directory gets an identity of its own (rule L9); whether this is one."""
+    device, inode = files.identity()
+    if (found.device, found.inode) == (device, inode):
+        return found, False
+    ancestors = tuple(dict.fromkeys((*found.ancestors, found.database)))
+    adopted = replace(found, database=secrets.token_bytes(16), ancestors=ancestors, device=device, inode=inode)
+    return adopted, True
+
+
+def recover(
+    files: Files, found: Manifest, generations: Generations, options: EngineOptions, board: kernel.Mapping
+) -> Recovered:
+    """Recovery from disk into the next generation."""
+    adopted, new_identity = adopt(files, found)
+    generation = generations.present + 1
+    total = sum(one.keys for one in adopted.checkpoints[-1:])
+    kernel.board_set(board, progress_done=0, progress_total=total)
+    recovered = recovery.recover(files, adopted, lambda: generations.make(generation), options.recovery)
+    recovered.report.new_identity = new_identity
+    recovered.manifest = replace(recovered.manifest, term=found.term + 1)
+    return recovered
+
+
+# -------------------------------------------------------------------------------------- a dead writer's arena
+
+
+def from_arena(
+    segs: EngineSegments, generations: Generations, leases: list[kernel.Mapping]
+) -> tuple[kernel.Store, int, int] | None:
+    """(store, its LSN, records applied from the log buffer) read from the old generation; None if it can't be used."""
+    old = generations.present
+    if old == 0:
+        return None
+    figures = kernel.arena_figures(segs.arenas[old & 1])
+    kernel.board_set(segs.board, progress_done=0, progress_total=sum(figures["counts"]))
+    store = generations.make(old + 1, leases)
+    try:
+        lsn = store.copy_from(segs.arenas[old & 1], old & 1, segs.group_lease)
+    except _UNUSABLE:
+        return None
+    applied = replay_buffer(segs, store, lsn)
+    return None if applied is None else (store, *applied)
+
+
+def buffer_halves(segs: EngineSegments) -> list[tuple[int, int, memoryview, int]]:
+    """(segment, salt, image up to its tail, written) of each used half, oldest first."""
+    if segs.logbuf is None:
+        return []
+    words = kernel.logbuf_words(segs.logbuf)
+    used = [half for half in words["halves"] if half["segment"] and half["segment"] <= words["current"]]
+    return [
+        (half["segment"], half["salt"], kernel.logbuf_image(segs.logbuf, half["segment"])[: half["tail"]], half["written"])
+        for half in sorted(used, key=lambda half: half["segment"])
+    ]
+
+
+def replay_buffer(segs: EngineSegments, store: kernel.Store, after_lsn: int) -> tuple[int, int] | None:
+    """Applies what the log buffer holds above ``after_lsn``: (last LSN, records). None: its bytes are damaged."""
+    lsn, records = after_lsn, 0
+    for _, salt, image, _ in buffer_halves(segs):
+        result = store.replay(image, kernel.SEGMENT_HEADER, salt, after_lsn, _ALL)
+        if result.end_offset != len(image):
+            return None
+        lsn, records = max(lsn, result.last_lsn), records + result.records
+    return lsn, records
+
+
+def flush_log_buffer(files: Files, segs: EngineSegments, found: Manifest) -> None:
+    """Writes and syncs what files of the log lack and the buffer has: same bytes, same place (rule C4).
+
+    A segment that the manifest does not name yet has no commits, and is left alone.
+    """
+    named = {one.number: one.salt for one in found.segments if one.end is None}
+    for number, salt, image, written in buffer_halves(segs):
+        if named.get(number) != salt:
+            continue
+        file = files.open(segments.path_of(number), write=True)
+        try:
+            file.write_all(image[written:], written)
+            file.datasync()
+        finally:
+            file.close()
+
+
+def clean_start(files: Files, now: Manifest) -> None:
+    """Deletes what earlier lives left behind and the manifest in force does not name."""
+    logfile.remove_leftovers(files, now)
+
+
+def created_report() -> RecoveryReport:
+    """The report of a new database."""
+    return RecoveryReport("created")
