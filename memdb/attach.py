@@ -1,0 +1,497 @@
+"""Attaching this process to a database directory: one attachment per directory, shared by all handles on it.
+
+Owns: the registry of attachments, joining and starting groups, what happens at fork, leaving.
+
+Invariants:
+
+* One attachment per (st_dev, st_ino) and process, counted by its handles; a symbolic link leads to the
+  same one.
+* A client starts a group only inside a call (open, a write), never by itself, never at exit.
+* A forked child touches nothing that it inherited: it closes its copies of the descriptors, keeps the
+  old objects from being freed (their addresses are not mapped there), and attaches anew, under a new
+  client id, on first use.
+* Whoever waits, waits `open_timeout` seconds without progress at most, and can be interrupted.
+"""
+
+import logging
+import os
+import select
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from typing import Any, Final
+
+from memdb import errors, place
+from memdb.actors import wire
+from memdb.actors.locks import GROUP_BYTE, FileLock, own_pid_namespace, read_note
+from memdb.actors.start import Patience, start_group
+from memdb.options import EngineOptions, HandleOptions
+from memdb.shm import _kernel
+
+__all__ = ["Attachment", "attach"]
+
+log = logging.getLogger("memdb")
+
+_CLOSE_WAIT: Final = 30.0  # seconds that the last close waits for an engine with linger=0 to end
+
+_registry: dict[tuple[int, int], "Attachment"] = {}
+_registry_lock = threading.RLock()  # re-entrant: a handle's finalizer may run while it is held
+_held: "list[Attachment]" = []  # closed, but views of them are still in use
+_inherited: list[object] = []  # of a forked child: what must never be freed here
+_starter_locks: set[FileLock] = set()
+_all: "weakref.WeakSet[Attachment]" = weakref.WeakSet()
+
+
+class Attachment:
+    """What all handles of this process on one directory share. Made by `attach`, ended by `release`.
+
+    ``client`` is the kernel's Client and is replaced by :meth:`reattach`; ``options`` are the running
+    engine's.
+    """
+
+    def __init__(self, path: str, directory_fd: int, handle: HandleOptions, *, memory_only: bool) -> None:
+        self.path = path
+        self.memory_only = memory_only
+        self.client: _kernel.Client
+        self.options: EngineOptions
+        self.group_id = b""
+        self.poison: errors.WriterPoisoned | None = None
+        self.handles = 0
+        self.lock = threading.RLock()
+        self._directory_fd = directory_fd
+        status = os.fstat(directory_fd)
+        self.identity = (status.st_dev, status.st_ino)
+        self._handle = handle
+        self._stale = True
+        self._sock: socket.socket | None = None
+        self._supervisor: int | None = None  # pidfd
+        self._start_options: EngineOptions | None = None
+        _all.add(self)
+
+    # ------------------------------------------------------------------------------------------- life
+
+    @property
+    def stale(self) -> bool:
+        """Was this process forked since, or has the attachment ended?"""
+        return self._stale
+
+    def group_alive(self) -> bool:
+        """Does the group of this attachment still live, as the kernel says? One system call."""
+        sock = self._sock
+        if self._stale or sock is None:
+            return False
+        if self._supervisor is not None:
+            return not wire.has_ended(self._supervisor)
+        poll = select.poll()
+        poll.register(sock, select.POLLRDHUP)
+        return not poll.poll(0)
+
+    def reattach(self, deadline: float) -> None:
+        """Joins the group that serves now, or starts one, and replaces ``client``. ``deadline``: monotonic.
+
+        Does nothing if another thread has just done it. Raises EngineDied, OpenTimeout and what opening
+        can raise.
+        """
+        with self.lock:
+            if not self._stale and self.group_alive() and self.client.usable:
+                return
+            self._drop()
+            try:
+                self._check_place()
+                self._join(Patience(max(0.0, deadline - time.monotonic())), {}, None)
+            except (errors.OpenTimeout, errors.EngineDied):
+                raise
+            except (errors.ArenaFullError, errors.CorruptionError, errors.NotADatabase, OSError) as error:
+                raise errors.EngineDied(
+                    f"the engine of {self.path} has ended and could not be started again: {error}",
+                    log_file=os.path.join(self.path, "engine.log"),
+                ) from error
+
+    def join(self, explicit: Mapping[str, object], durability: str | None, start: EngineOptions) -> None:
+        """The first attaching: compares explicit options; starts a group with ``start`` if there is none."""
+        with self.lock:
+            self._start_options = start
+            if not self._stale and self.group_alive():
+                self._compare(explicit, durability)
+                return
+            self._drop()
+            self._join(Patience(self._handle.open_timeout), explicit, durability)
+
+    def release(self) -> None:
+        """One handle less; the last says goodbye. With ``linger=0`` it returns when the engine has ended."""
+        with _registry_lock:
+            self.handles -= 1
+            if self.handles > 0:
+                return
+            if _registry.get(self.identity) is self:
+                del _registry[self.identity]
+        with self.lock:
+            if not self._stale and self._views() > 0:
+                _held.append(self)  # a view shows arena memory, which only this lease protects
+                return
+            self._say_goodbye()
+            self._drop()
+            self._close_directory()
+
+    def _views(self) -> int:
+        lease = self.client.lease_mapping
+        return sum(_kernel.lease_hazards(lease, parity) for parity in (0, 1))
+
+    def release_if_unused(self) -> bool:
+        """After the last view has gone: True if it has left."""
+        if not self._stale and self._views() > 0:
+            return False
+        self._say_goodbye()
+        self._drop()
+        self._close_directory()
+        return True
+
+    def _say_goodbye(self) -> None:
+        if self._stale or self._sock is None:
+            return
+        deadline = time.monotonic() + _CLOSE_WAIT
+        try:
+            wire.send(self._sock, {"op": "bye"}, deadline)
+            if self.options.linger != 0:
+                return
+            buffer = bytearray()
+            answer = wire.receive(self._sock, buffer, [], deadline)
+            while answer.get("ending"):
+                answer = wire.receive(
+                    self._sock, buffer, [], deadline
+                )  # ends by the end of the group, or "stays"
+        except wire.Disconnected:
+            self._wait_for_end(deadline)
+        except TimeoutError:
+            log.warning("the engine of %s is still ending after %g s", self.path, _CLOSE_WAIT)
+        except OSError:  # it has gone before we could say so
+            pass
+
+    def _wait_for_end(self, deadline: float) -> None:
+        if self._supervisor is not None:
+            poll = select.poll()
+            poll.register(self._supervisor, select.POLLIN)
+            poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+
+    def _drop(self) -> None:
+        """Lets the present connection go; mappings go with their last user."""
+        self._stale = True
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+        if self._supervisor is not None:
+            os.close(self._supervisor)
+            self._supervisor = None
+
+    def _close_directory(self) -> None:
+        if self._directory_fd >= 0:
+            os.close(self._directory_fd)
+            self._directory_fd = -1
+
+    def forked(self) -> None:
+        """In a child, right after the fork: closes copies of descriptors, frees nothing."""
+        self.lock = threading.RLock()
+        if not self._stale:
+            _inherited.append(self.client)
+        self._drop()
+
+    # ---------------------------------------------------------------------------------------- joining
+
+    def _check_place(self) -> None:
+        try:
+            status = os.stat(self.path)
+        except OSError as error:
+            raise errors.NotADatabase(
+                f"the directory {self.path} was removed: {error}", path=self.path
+            ) from error
+        if (status.st_dev, status.st_ino) != self.identity:
+            raise errors.NotADatabase(
+                f"{self.path} is another directory now than the one that was opened; open it anew",
+                path=self.path,
+            )
+
+    def _join(self, patience: Patience, explicit: Mapping[str, object], durability: str | None) -> None:
+        while True:
+            sock = self._connect(patience)
+            if sock is not None:
+                try:
+                    if self._hello(sock, patience, explicit, durability):
+                        return
+                except (wire.Disconnected, BrokenPipeError):
+                    pass  # the group ended while we were at its door
+                except TimeoutError as error:
+                    raise self._timed_out(patience) from error
+                finally:
+                    if self._sock is not sock:
+                        sock.close()
+            elif self._start(patience):
+                continue
+            if patience.is_over:
+                raise self._timed_out(patience)
+            patience.pause()
+
+    def _connect(self, patience: Patience) -> socket.socket | None:
+        try:
+            return wire.connect(self._directory_fd, patience.deadline)
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError, TimeoutError):
+            return None
+        except PermissionError as error:
+            raise errors.ContainerMismatch(
+                f"the engine of {self.path} belongs to another user ({error}); only that user and root can "
+                "join it",
+                path=self.path,
+            ) from error
+
+    def _start(self, patience: Patience) -> bool:
+        if self.memory_only and self.group_id:
+            raise errors.EngineDied(
+                f"the engine of the memory-only database {self.path} has ended, and its data with it; open "
+                "a new one"
+            )
+        options = self._start_options or EngineOptions()
+        try:
+            return start_group(
+                self.path,
+                self._directory_fd,
+                options,
+                patience.deadline,
+                memory_only=self.memory_only,
+                starter_locks=_starter_locks,
+            )
+        except TimeoutError as error:
+            raise self._timed_out(patience) from error
+        except PermissionError as error:
+            why = (
+                "so none can be started for reading either"
+                if self._handle.readonly
+                else "which the engine must do"
+            )
+            raise errors.ReadOnlyError(
+                f"no engine runs for {self.path} and this user can't write there, {why}: {error}"
+            ) from error
+
+    def _hello(
+        self, sock: socket.socket, patience: Patience, explicit: Mapping[str, object], durability: str | None
+    ) -> bool:
+        """False if a new group took over meanwhile. Raises what the engine answers."""
+        hello = {
+            "op": "hello",
+            "protocol": wire.PROTOCOL,
+            "layout": _kernel.layout_version(),
+            "pid": os.getpid(),
+            "explicit": dict(explicit),
+            "durability": durability,
+            "readonly": self._handle.readonly,
+        }
+        wire.send(sock, hello, patience.deadline)
+        buffer, fds = bytearray(), list[int]()
+        try:
+            answer = wire.receive(sock, buffer, fds, patience.deadline)
+            while "status" in answer:
+                patience.saw(answer["status"])
+                answer = wire.receive(sock, buffer, fds, patience.deadline)
+            if "error" in answer:
+                raise errors.from_wire(answer["error"])
+            return self._move_in(sock, answer, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _move_in(self, sock: socket.socket, answer: wire.Message, fds: list[int]) -> bool:
+        if len(fds) != 4:
+            raise errors.ContainerMismatch(
+                f"the engine of {self.path} answered, but {4 - len(fds)} of its 4 segments did not arrive: "
+                "descriptors don't pass between this process and it; run both in one container or virtual "
+                "machine",
+                path=self.path,
+            )
+        sizes = answer["sizes"]
+        page_fd = os.open("GENERATION", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory_fd)
+        try:
+            page = _kernel.Mapping(page_fd, sizes["page"], writable=False, fork_private=True)
+        finally:
+            os.close(page_fd)
+        word = _kernel.page_word(page)
+        if word >> 32 != answer["epoch"]:
+            return False
+        arena0 = _kernel.Mapping(fds[0], sizes["arena"], writable=False, fork_private=True)
+        arena1 = _kernel.Mapping(fds[1], sizes["arena"], writable=False, fork_private=True)
+        lease = _kernel.Mapping(fds[2], sizes["lease"], writable=True, fork_private=True)
+        board = _kernel.Mapping(fds[3], sizes["board"], writable=True, fork_private=True)
+        self.client = _kernel.Client(arena0, arena1, lease, board, page, word, answer["client_id"])
+        self.options = EngineOptions.from_wire(answer["options"])
+        self._start_options = self.options
+        self.group_id, self.memory_only = answer["group"], answer["memory_only"]
+        self.poison = _poison(answer)
+        self._sock, self._supervisor = sock, wire.peer_pidfd(sock)
+        self._stale = False
+        return True
+
+    def _compare(self, explicit: Mapping[str, object], durability: str | None) -> None:
+        if self.memory_only and durability != "none":
+            durability = None
+        differing = self.options.mismatches(explicit, durability)
+        if differing:
+            text = ", ".join(f"{name} is {running!r}, not {wanted!r}" for name, wanted, running in differing)
+            raise errors.OptionMismatch(
+                f"{self.path} is open in this process, and its engine runs with other options: {text}. "
+                "Leave them out to join it, or close all handles first",
+                mismatches=differing,
+            )
+
+    def _timed_out(self, patience: Patience) -> errors.Error:
+        holder = read_note(self._directory_fd, "GROUP")
+        lock = FileLock(self._directory_fd, "GROUP", GROUP_BYTE)
+        held = lock.is_held_elsewhere()
+        lock.close()
+        who = f"pid {holder.pid} ({holder.command})" if holder else "an unknown process"
+        if held and patience.last is None and holder and holder.pid_namespace not in (0, own_pid_namespace()):
+            return errors.ContainerMismatch(
+                f"the engine of {self.path} runs in another container ({who} there), and its socket can't "
+                "be reached from here; give both one kernel and one mount of the directory",
+                path=self.path,
+            )
+        if patience.last is not None:
+            state = f"{who} stands still at {patience.last}"
+        elif held:
+            state = f"{who} holds {self.path}/GROUP and does not answer"
+        else:
+            state = "nobody holds GROUP"
+        return errors.OpenTimeout(
+            f"no progress in opening {self.path} for {patience.seconds:g} s: {state}; engine.log there may "
+            "say why, and open_timeout= gives it longer",
+            seconds=patience.seconds,
+        )
+
+    # ---------------------------------------------------------------------------------------- control
+
+    def control(self, op: str, /, timeout: float | None = None, **arguments: Any) -> dict[str, Any]:
+        """Asks the engine one control operation, over a connection of its own; attaches anew if need be.
+
+        ``timeout``: seconds for the answer; None waits as long as the group lives. Raises what the
+        engine answers, Timeout, EngineDied.
+        """
+        while True:
+            if self._stale or not self.group_alive():
+                self.reattach(time.monotonic() + self._handle.open_timeout)
+            deadline = time.monotonic() + (1e9 if timeout is None else timeout)
+            try:
+                return self._ask(op, arguments, deadline)
+            except TimeoutError as error:
+                raise errors.Timeout(
+                    f"the engine of {self.path} has not answered {op!r} for {timeout:g} s; engine.log "
+                    "there may say why",
+                    seconds=timeout,
+                ) from error
+            except (wire.Disconnected, FileNotFoundError, ConnectionRefusedError, BrokenPipeError):
+                if op == "stop":
+                    return {"ok": True}
+                if time.monotonic() > deadline:
+                    raise
+                self._wait_for_end(time.monotonic() + 1.0)
+
+    def _ask(self, op: str, arguments: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+        with wire.connect(self._directory_fd, deadline) as sock:
+            wire.send(sock, {"op": op, **arguments}, deadline)
+            answer = wire.receive(sock, bytearray(), [], deadline)
+        if "error" in answer:
+            raise errors.from_wire(answer["error"])
+        return answer
+
+    def why_read_only(self) -> errors.Error | None:
+        """Why the engine takes no writes now: WriterPoisoned, LogFailed, DiskFullError; None if it takes them."""
+        info = self.control("info")["info"]
+        failure = info.get("poison") or info.get("wal", {}).get("failure")
+        return errors.from_wire(failure) if failure else None
+
+    def stop(self, timeout: float = _CLOSE_WAIT) -> bool:
+        """Has the group end now, whoever uses it; True once it has ended."""
+        if self._stale or not self.group_alive():
+            return True
+        deadline = time.monotonic() + timeout
+        self.control("stop", timeout=timeout)
+        self._wait_for_end(deadline)
+        return not self.group_alive()
+
+
+def _poison(answer: Mapping[str, Any]) -> errors.WriterPoisoned | None:
+    error = errors.from_wire(answer["poison"]) if answer.get("poison") else None
+    return error if isinstance(error, errors.WriterPoisoned) else None
+
+
+# --------------------------------------------------------------------------------------------------- opening
+
+
+def attach(
+    path: str | os.PathLike[str] | None,
+    handle: HandleOptions,
+    explicit: Mapping[str, object],
+    durability: str | None = None,
+) -> Attachment:
+    """The attachment of a directory (None: a new memory-only database), its group started if need be.
+
+    ``explicit``: engine options that the caller passed, parsed; ``durability``: his level if he passed
+    one. Raises NotADatabase, UnsupportedFilesystem, OptionMismatch, OpenTimeout, EngineDied,
+    ContainerMismatch, ReadOnlyError and what recovery finds.
+    """
+    _sweep_held()
+    memory_only = path is None
+    where = place.make_memory_home() if path is None else os.path.abspath(os.fspath(path))
+    if not memory_only:
+        place.prepare(where, handle)
+    fd = place.open_directory(where)
+    try:
+        memory_only = memory_only or place.is_memory_home(fd)
+        if not memory_only:
+            place.check_contents(where, fd, handle)
+        if handle.durability == "none":
+            durability = "none"  # never a default, so somebody asked for it
+        start = EngineOptions.from_explicit(explicit, logged=not memory_only and durability != "none")
+    except BaseException:
+        os.close(fd)
+        raise
+    attachment, is_new = _register(where, fd, handle, memory_only)
+    try:
+        if memory_only and path is not None and is_new:
+            attachment.group_id = b"?"  # of a memory home only a living group can be joined
+        attachment.join(explicit, durability, start)
+    except BaseException:  # also Ctrl-C: the registry must not keep what does not serve
+        attachment.release()
+        raise
+    return attachment
+
+
+def _register(where: str, fd: int, handle: HandleOptions, memory_only: bool) -> tuple[Attachment, bool]:
+    fresh = Attachment(os.path.realpath(where), fd, handle, memory_only=memory_only)
+    # Nothing in this block allocates what the garbage collector tracks, so no finalizer changes the table
+    # meanwhile.
+    with _registry_lock:
+        attachment = _registry.setdefault(fresh.identity, fresh)
+        attachment.handles += 1
+    if attachment is not fresh:
+        os.close(fd)
+    return attachment, attachment is fresh
+
+
+# ------------------------------------------------------------------------------------------------------ fork
+
+
+def _sweep_held() -> None:
+    _held[:] = [attachment for attachment in _held if not attachment.release_if_unused()]
+
+
+def _after_fork_in_child() -> None:
+    global _registry_lock  # noqa: PLW0603 - another thread of the parent may have held it
+    _registry_lock = threading.RLock()
+    for lock in list(_starter_locks):
+        lock.close()
+    _starter_locks.clear()
+    _inherited.extend(_held)
+    _held.clear()
+    for attachment in list(_all):
+        attachment.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
