@@ -1,0 +1,147 @@
+"""Where a database can lie: making the directory, refusing places, the private homes of memory-only ones.
+
+Owns: the names that belong to a database, and the judgement of a directory before any engine sees it.
+Whether what it holds is whole, the engine says.
+"""
+
+import contextlib
+import os
+import secrets
+import tempfile
+import time
+from typing import Final
+
+from memdb import errors, filesystems
+from memdb.actors.directory import Home
+from memdb.actors.locks import GROUP_BYTE, FileLock
+from memdb.options import HandleOptions
+
+__all__ = ["check_contents", "is_memory_home", "make_memory_home", "open_directory", "prepare"]
+
+_OWN_NAMES: Final = frozenset(
+    {"MANIFEST", "MANIFEST.tmp", "GROUP", "LOCK", "GENERATION", "MEMORY", "engine.sock", "engine.log"}
+    | {"wal", "checkpoints", "quarantine", "backups", "lost+found"}
+)
+_MEMORY_MARK: Final = "MEMORY"
+_STARTING: Final = 60.0  # seconds for which a memory home without a group may still be getting one
+
+
+def prepare(place: str, handle: HandleOptions) -> None:
+    """Makes the directory where there is none, and refuses places where a database can't be."""
+    if not os.path.lexists(place):
+        if not handle.create:
+            raise errors.NotADatabase(
+                f"{place} does not exist, and create=False forbids to make it", path=place
+            )
+        _refuse_network(_existing_parent(place), handle)
+        try:
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            os.mkdir(place, 0o700)
+        except FileExistsError:  # another opener was faster, or a parent is a file
+            if not os.path.isdir(place):
+                raise errors.NotADatabase(
+                    f"{place} can't be made: a parent is no directory", path=place
+                ) from None
+        except OSError as error:
+            raise errors.NotADatabase(f"{place} can't be made: {error}", path=place) from error
+        _sync_directory(os.path.dirname(place))
+    elif not os.path.isdir(place):
+        raise errors.NotADatabase(
+            f"{place} is no directory; a database is a directory of its own", path=place
+        )
+    _refuse_network(place, handle)
+
+
+def _existing_parent(place: str) -> str:
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    return place
+
+
+def _refuse_network(place: str, handle: HandleOptions) -> None:
+    kind = filesystems.unreliable_kind(place)
+    if kind is not None and not handle.allow_network_fs:
+        raise errors.UnsupportedFilesystem(
+            f"{place} lies on {kind}: its locks, syncs and shared mappings can't be relied on. Use a local "
+            "disk, or pass allow_network_fs=True if only this one machine opens it and you accept the risk",
+            path=place,
+        )
+
+
+def _sync_directory(place: str) -> None:
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def open_directory(place: str) -> int:
+    """A descriptor of the directory; the caller's to close. Raises NotADatabase."""
+    try:
+        return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise errors.NotADatabase(f"{place} can't be opened: {error}", path=place) from error
+
+
+def check_contents(place: str, fd: int, handle: HandleOptions) -> None:
+    """Raises NotADatabase for a directory of other things, and for one without a database if create=False."""
+    names = set(os.listdir(fd))
+    if "MANIFEST" in names:
+        return
+    foreign = sorted(names - _OWN_NAMES)
+    if foreign:
+        shown = ", ".join(foreign[:3]) + (", …" if len(foreign) > 3 else "")
+        raise errors.NotADatabase(
+            f"{place} holds other things ({shown}) and no MANIFEST: give the database a directory of its own",
+            path=place,
+        )
+    if not handle.create and not {"wal", "engine.sock"} & names:
+        raise errors.NotADatabase(
+            f"{place} holds no database, and create=False forbids to make one", path=place
+        )
+
+
+# -------------------------------------------------------------------------------------- memory-only homes
+
+
+def _runtime_base() -> str:
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    return runtime if runtime and os.access(runtime, os.W_OK | os.X_OK) else tempfile.gettempdir()
+
+
+def make_memory_home() -> str:
+    """A private directory of a random name; what dead groups left of such ones is removed on the way."""
+    base = _runtime_base()
+    _remove_dead_homes(base)
+    home = os.path.join(base, f"memdb-{os.geteuid()}-{secrets.token_hex(8)}")
+    os.mkdir(home, 0o700)
+    os.close(os.open(os.path.join(home, _MEMORY_MARK), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    return home
+
+
+def is_memory_home(fd: int) -> bool:
+    """Was the directory made by :func:`make_memory_home`?"""
+    try:
+        os.stat(_MEMORY_MARK, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _remove_dead_homes(base: str) -> None:
+    for name in os.listdir(base):
+        place = os.path.join(base, name)
+        if not name.startswith(f"memdb-{os.geteuid()}-"):
+            continue
+        try:
+            home = Home(place)
+        except OSError:  # removed meanwhile, or not ours
+            continue
+        with contextlib.ExitStack() as stack:
+            stack.callback(home.close)
+            if time.time() - os.fstat(home.fd).st_mtime < _STARTING or not is_memory_home(home.fd):
+                continue  # its group may be starting right now
+            lock = stack.enter_context(FileLock(home.fd, "GROUP", GROUP_BYTE))
+            if lock.acquire(wait=False):
+                home.remove()
