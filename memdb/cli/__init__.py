@@ -1,0 +1,22 @@
+"""The command line: `memdb demo|info|get|set|delete|scan|check|stop|wal dump|checkpoint dump`.
+
+Owns: what the program `memdb` takes, prints and returns. It goes through the public API of the package, but
+for the dumps (`memdb.durability.dump`) and for what is said to an engine without becoming its client
+(`memdb.actors.wire`). Nothing in the package imports it.
+
+Invariants:
+- People get tables and progress bars; `--json` gives programs one JSON document (or one per line for streams)
+  and nothing else on stdout.
+- Errors go to stderr, one sentence and the next step, without a traceback. Exit codes: docs/reference/cli.md
+  and `errors.EXIT_CODES`.
+"""
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Runs the program; never returns."""
+    # Imported here, so that the demo's readers and tests of single parts don't load the whole command line.
+    from memdb.cli.program import main as program
+
+    program(prog_name="memdb")

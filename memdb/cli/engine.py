@@ -1,0 +1,129 @@
+"""Commands on the engine: info, check, stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+from rich.table import Table
+
+from memdb.cli import errors, output
+from memdb.cli.opening import opened, stop_engine
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=str))
+@click.option("--json", "json_", is_flag=True, help="Print JSON for programs.")
+def info(directory: str, json_: bool) -> None:
+    """Show the engine of DIRECTORY: processes, memory, log, checkpoints, last recovery, readers and
+    clients.
+    """
+    with errors.reported():
+        with opened(directory, readonly=True) as db:
+            facts = db.info().to_dict()
+        if json_:
+            output.print_json(facts)
+            return
+        console = output.out()
+        for shown in info_tables(facts):
+            console.print(shown)
+
+
+def info_tables(facts: Mapping[str, Any]) -> Iterable[Table]:
+    """One table for the plain figures and one for each part of Info that has parts of its own."""
+    plain = {name: readable(name, value) for name, value in facts.items() if not _has_parts(value)}
+    if plain:
+        yield output.facts(plain)
+    for name, value in facts.items():
+        if not _has_parts(value):
+            continue
+        rows = _rows(value)
+        if rows:
+            columns = list(dict.fromkeys(column for row in rows for column in row))
+            cells = [[readable(column, row.get(column)) for column in columns] for row in rows]
+            headings = [column.replace("_", " ") for column in columns]
+            yield output.table(headings, cells, title=name.replace("_", " "))
+        elif isinstance(value, Mapping) and value:
+            yield output.facts({k: readable(k, v) for k, v in value.items()}, title=name.replace("_", " "))
+
+
+def _has_parts(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return bool(value)
+    return (
+        isinstance(value, list | tuple) and bool(value) and all(isinstance(item, Mapping) for item in value)
+    )
+
+
+def _rows(value: Any) -> list[dict[str, Any]]:
+    """The rows of a list of maps, or of a map of maps (its keys become the column `name`); else nothing."""
+    if isinstance(value, Mapping):
+        if value and all(isinstance(item, Mapping) for item in value.values()):
+            return [{"name": name, **item} for name, item in value.items()]
+        return []
+    return [dict(item) for item in value]
+
+
+def readable(name: str, value: Any) -> str:
+    """A figure for people: bytes and seconds by the name's unit, nested parts in short."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        if name.endswith("bytes") or name in ("rss", "size", "limit"):
+            return output.size(value)
+        if name.endswith("seconds") or name in ("age", "duration"):
+            return output.seconds(float(value))
+        return (
+            f"{value:,}"
+            if isinstance(value, int) and "pid" not in name
+            else f"{value:g}"
+            if isinstance(value, float)
+            else str(value)
+        )
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {readable(str(key), item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(readable("", item) for item in value)
+    return str(value)
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=str))
+@click.option("--json", "json_", is_flag=True, help="Print JSON for programs.")
+def check(directory: str, json_: bool) -> None:
+    """Check arena, indexes, log and checkpoints of DIRECTORY. Exit code 1 if there are problems."""
+    with errors.reported():
+        with opened(directory, readonly=True) as db:
+            report = db.check()
+        facts = report.to_dict()
+        problems = report.problems
+        if json_:
+            output.print_json(facts)
+        else:
+            plain = {
+                name: readable(name, value) for name, value in facts.items() if name not in ("ok", "problems")
+            }
+            output.out().print(output.facts(plain))
+            for problem in problems:
+                click.echo(str(problem), err=True)
+            click.echo("no problems" if not problems else f"{len(problems)} problems")
+        if problems:
+            raise SystemExit(errors.NO)
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=str))
+@click.option("--json", "json_", is_flag=True, help="Print JSON for programs.")
+def stop(directory: str, json_: bool) -> None:
+    """End the engine of DIRECTORY, with a last checkpoint. Clients that are open start a new one
+    with their next write.
+    """
+    with errors.reported():
+        stopped = stop_engine(directory)
+        if json_:
+            output.print_json({"stopped": stopped})
+        elif not stopped:
+            click.echo(f"no engine runs for {directory}")

@@ -1,0 +1,92 @@
+"""From an exception to a sentence on stderr and an exit code.
+
+Owns: EXIT_CODES, the table that docs/reference/cli.md prints (a test compares them).
+Invariant: every public error has a code of its own kind; a test walks memdb.errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from memdb import errors
+from memdb.cli.notation import NotationError
+
+OK = 0
+NO = 1
+USAGE = 2
+PLACE = 3
+LIMIT = 4
+DAMAGE = 5
+INTERRUPTED = 130
+
+EXIT_CODES: dict[int, str] = {
+    OK: "done",
+    NO: "the answer is no: no such key, a condition did not hold, `check` found problems, "
+    "`demo` lost something",
+    USAGE: "wrong usage: an unknown option, a key or value that its type can't hold, an option that differs "
+    "from the running engine's",
+    PLACE: "the database can't be opened or reached: no such directory, not a database, no permission, "
+    "no answer in time",
+    LIMIT: "refused for now: a limit, a full disk or memory, a conflict, a time-out",
+    DAMAGE: "damage, or an engine that can't run: see `memdb check` and engine.log",
+    INTERRUPTED: "interrupted by Ctrl-C",
+}
+
+_USE = (
+    "ClosedError",
+    "ForkedHandleError",
+    "OptionMismatch",
+    "UnsupportedType",
+    "KeyTooLarge",
+    "ValueTooLarge",
+    "TransactionTooLarge",
+    "ReadOnlyError",
+)
+_PLACE = (
+    "NotADatabase",
+    "UnsupportedFilesystem",
+    "UnsupportedPlatform",
+    "ContainerMismatch",
+    "FormatTooNew",
+    "OpenTimeout",
+)
+_DAMAGE = ("CorruptionError", "LogFailed", "EngineDied", "WriterPoisoned")
+
+
+def _classes(names: tuple[str, ...]) -> tuple[type[BaseException], ...]:
+    return tuple(getattr(errors, name) for name in names)
+
+
+_BY_CODE: tuple[tuple[int, tuple[type[BaseException], ...]], ...] = (
+    (DAMAGE, _classes(_DAMAGE)),
+    (PLACE, _classes(_PLACE)),
+    (USAGE, (*_classes(_USE), NotationError)),
+    (LIMIT, (errors.Error, TimeoutError, MemoryError)),
+    (PLACE, (OSError,)),
+    (USAGE, (ValueError, TypeError)),
+)
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code for an error that left a command."""
+    for code, classes in _BY_CODE:
+        if isinstance(error, classes):
+            return code
+    raise error
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turns the errors that a user can act on into one line on stderr and an exit code; others keep
+    their traceback.
+    """
+    try:
+        yield
+    except (errors.Error, NotationError, OSError, ValueError, TypeError, MemoryError) as error:
+        code = exit_code(error)
+        name = "" if isinstance(error, NotationError) else f"{type(error).__name__}: "
+        click.echo(f"memdb: {name}{error}", err=True)
+        raise SystemExit(code) from error
