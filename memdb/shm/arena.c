@@ -230,7 +230,13 @@ static int want_run(struct memdb_arena *a, uint32_t count)
     uint32_t tail = 0;
     if (a->frontier > a->first_page && a->pages[a->frontier - 1].kind == PAGE_FREE)
         tail = a->pages[a->frontier - 1].run;
-    return grow(a, count - tail);
+    int status = grow(a, count - tail);
+    while (status == MEMDB_FULL && a->punched_pages) { /* no new pages are left: old ones, until some lie together */
+        status = unpunch(a, a->punched_pages < count ? a->punched_pages : count);
+        if (status == MEMDB_OK && !run_find(a, count))
+            status = MEMDB_FULL;
+    }
+    return status;
 }
 
 /* ---------------------------------------------------------------- reserve ------------------------------ */
@@ -279,8 +285,8 @@ static uint32_t take_pages(struct memdb_arena *a, uint32_t count)
 {
     uint32_t first = run_find(a, count);
     if (!first) { /* outside of what was reserved: reclaim copies blocks in order to free more than it takes */
-        uint32_t room = a->page_count - a->frontier;
-        int status = grow(a, count > a->chunk ? count : (a->chunk < room && backed_pages(a) + a->chunk < a->limit / MEMDB_PAGE ? a->chunk : count));
+        bool chunk = a->chunk > count && a->chunk < a->page_count - a->frontier && backed_pages(a) + a->chunk < a->limit / MEMDB_PAGE;
+        int status = grow(a, chunk ? a->chunk : count);
         if (status != MEMDB_OK)
             status = unpunch(a, count);
         if (status != MEMDB_OK || !(first = run_find(a, count)))

@@ -1,7 +1,8 @@
 /* store.h: the ordered multi-version map of bytes of one generation: skip list, cells, versions, hash index.
  *
- * Owns: skiplist.c (ordered index), hashindex.c (point index), store.c (cells, versions, prune, purge), bulk.c (building
- * from sorted input), read.c (gets, scans). Knows no documents, no msgpack, no log.
+ * Owns: skiplist.c (ordered index), hashindex.c (point index), store.c (applying commits), reclaim.c (prune, purge, grace), bulk.c
+ * (building from sorted input), read.c and scan.c (reading), verify.c (a reader's check), audit.c (the writer's check).
+ * Knows no documents, no msgpack, no log.
  *
  * Invariants: 3 (publish last) and 5 (retire, then reuse) of the architecture; rules I1, I2, I3, R5.
  *  - Until memdb_store_publish(lsn) no reader sees anything of lsn.
@@ -72,7 +73,10 @@ int memdb_store_new(memdb_store **out, memdb_arena *arena, memdb_scanner *scanne
 void memdb_store_free(memdb_store *);
 memdb_arena *memdb_store_arena(memdb_store *);
 
-/* Upper bound of what one put/delete can allocate; sum them, then reserve the sum, before the record is logged. */
+/* Upper bound of what one put/delete can allocate; sum them, then reserve the sum, before the record is logged. A reservation
+ * holds until the next one (they do not add up): reserve, log and apply one commit, or reserve the sum of several. FULL means
+ * that also pruning did not help: revoke (rule R5), reclaim, try again. A delete of an absent key allocates nothing; new_keys
+ * counts puts of keys that may be new. */
 uint64_t memdb_store_cost_put(size_t key_len, size_t value_len);
 uint64_t memdb_store_cost_delete(size_t key_len);
 int memdb_store_reserve(memdb_store *, uint64_t bytes, uint64_t new_keys, enum memdb_purpose purpose);

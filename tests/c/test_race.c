@@ -9,7 +9,7 @@
 #include "store_rig.h"
 
 #define KEYS 96
-#define COMMITS 40000
+#define COMMITS 20000
 #define READERS 4
 
 static rig r;
