@@ -321,7 +321,9 @@ static int drain(memdb_commit *ctx, unsigned *work)
 
 int memdb_commit_ready(memdb_commit *ctx)
 {
-    if (memdb_load_sc(&ctx->control) || memdb_load_acquire(&ctx->sync.done_count) != ctx->done_seen)
+    if (memdb_load_sc(&ctx->control) || memdb_load_sc(&ctx->sync.done_count) != ctx->done_seen) /* SYNC: sync-done */
+        return 1;
+    if (ctx->want_rotate) /* the next step says so to the caller; entries wait behind it */
         return 1;
     if (!may_drain(ctx))
         return 0;

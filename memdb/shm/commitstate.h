@@ -145,6 +145,7 @@ int memdb_stage_outcome(memdb_commit *ctx, const struct memdb_client *client, ui
 /* publish.c */
 struct memdb_pending *memdb_pending_push(memdb_commit *ctx, struct memdb_client *client, const struct memdb_entry *entry, int status);
 int memdb_pending_wait_sync(memdb_commit *ctx, struct memdb_client *client, const struct memdb_entry *entry);
+unsigned memdb_publish_pending(memdb_commit *ctx); /* the same without SYNC requests: appends nothing to the log */
 unsigned memdb_publish_round(memdb_commit *ctx); /* publishes and answers what may be; number of answers */
 void memdb_poison(memdb_commit *ctx, int error);
 static inline uint64_t memdb_pending_count(const memdb_commit *ctx)

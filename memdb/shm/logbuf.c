@@ -198,6 +198,7 @@ int memdb_commit_open_segment(memdb_commit *ctx, uint64_t segment, uint64_t salt
     if (log->half != NULL && log->written != log->tail)
         return MEMDB_AGAIN;
     leave_segment(ctx);
+    memdb_publish_pending(ctx); /* all of it is durable: a successor must find it in the arena once its half is written over */
     struct memdb_logbuf_half *half = &ctx->logbuf->half[segment & 1];
     begin_half(ctx, half, segment, salt, capacity);
     memcpy(memdb_logbuf_image(ctx->logbuf, segment), header, MEMDB_SEGMENT_HEADER);

@@ -11,7 +11,7 @@
 #define RECLAIM_IDLE 1024u
 #define SYNC_SPIN_US 150u
 #define PREEMPTED_US 500u  /* no pause of 16 turns takes that long */
-#define CROWDED_ROUNDS 64u /* how many waits are slept through after that */
+#define CROWDED_ROUNDS 8u  /* how many waits are slept through after that */
 #define RECLAIM_WAIT_MIN_US 1000u
 #define RECLAIM_WAIT_MAX_US 1000000u
 

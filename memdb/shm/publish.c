@@ -87,7 +87,7 @@ static unsigned answer_syncs(memdb_commit *ctx)
     return done;
 }
 
-unsigned memdb_publish_round(memdb_commit *ctx)
+unsigned memdb_publish_pending(memdb_commit *ctx)
 {
     uint64_t end = ctx->pending_head, lsn = 0;
     for (; end != ctx->pending_tail; end++) {
@@ -101,6 +101,12 @@ unsigned memdb_publish_round(memdb_commit *ctx)
     publish(ctx, lsn);
     while (ctx->pending_head != end)
         answer(ctx, &ctx->pending[ctx->pending_head++ & (MEMDB_PENDING_MAX - 1)]);
+    return answered;
+}
+
+unsigned memdb_publish_round(memdb_commit *ctx)
+{
+    unsigned answered = memdb_publish_pending(ctx);
     return answered + (ctx->waiting_count > 0 ? answer_syncs(ctx) : 0);
 }
 

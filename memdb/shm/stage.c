@@ -60,7 +60,8 @@ static void staging_append(memdb_commit *ctx, struct memdb_staging *staging, con
         staging->len = staging->cap = 0;
         return;
     }
-    memcpy(staging->bytes + staging->len, bytes, len);
+    if (len > 0) /* an empty first frame: there is no memory yet */
+        memcpy(staging->bytes + staging->len, bytes, len);
     staging->len += len;
 }
 

@@ -1,6 +1,8 @@
 /*
  * Commits per second through ring, log file, store and answer, beside an empty ring that only writes (and syncs) as many bytes.
- *     bench_commit [directory] [seconds]        CTEST-MODES: plain
+ *     bench_commit [directory] [seconds]
+ * CTEST-MODES: plain
+ * CTEST-ARGS: /tmp 0.1
  * One commit sets one 16-byte key of 100 k to 100 bytes and is waited for before the next: each client thread has its own lease.
  */
 #include <fcntl.h>

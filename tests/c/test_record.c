@@ -111,6 +111,55 @@ static void test_ops(void)
     }
 }
 
+static void drop_store(struct rig *rig)
+{
+    memdb_store_free(rig->store);
+    memdb_arena_free(rig->arena);
+    memdb_scanner_free(rig->scanner);
+    munmap(rig->arena_memory, rig->arena_bytes);
+}
+
+/* Items that cannot be, in a block whose checksums would fit. */
+static void test_checkpoint_items_refused(void)
+{
+    static const struct { uint32_t key_len, value_len; uint64_t bytes; } cases[] = {
+        {3, 4, 24}, {3, 4, 31}, {3, 4, 40}, {0, 4, 32}, {3, 0xffffffffu, 32}, {0xffffffffu, 4, 32}, {MEMDB_KEY_MAX + 1, 0, 66000},
+    };
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct rig rig = {0};
+        uint8_t *items = calloc(1, cases[i].bytes);
+        rig_new_store(&rig, 16 << 20, 2);
+        CHECK_EQUAL(memdb_bulk_begin(rig.store, 1), MEMDB_OK);
+        memcpy(items, &cases[i].key_len, 4);
+        memcpy(items + 4, &cases[i].value_len, 4);
+        if (cases[i].bytes > 24)
+            items[24] = MEMDB_SPACE_PLAIN;
+        CHECK_EQUAL(memdb_ckpt_load(rig.store, items, cases[i].bytes, 1), MEMDB_DAMAGED);
+        free(items);
+        drop_store(&rig);
+    }
+}
+
+/* A record with good checksums whose LSN or operations cannot be stops the replay and says so. */
+static void test_replay_refuses(void)
+{
+    static uint8_t segment[8192];
+    struct rig rig = {0};
+    memdb_replay_result result;
+    rig_new_store(&rig, 16 << 20, 2);
+    memset(segment, 0, sizeof segment);
+    put_record(segment, 4096, 10, 37); /* its body is no payload */
+    CHECK_EQUAL(memdb_replay_segment(rig.store, segment, sizeof segment, 4096, SALT, 1, UINT64_MAX, NULL, &result), MEMDB_DAMAGED);
+    CHECK_EQUAL(result.end_offset, 4096);
+    CHECK_EQUAL(memdb_replay_segment(rig.store, segment, sizeof segment, 4096, SALT, 10, UINT64_MAX, NULL, &result), MEMDB_OK); /* not its turn */
+    uint64_t first = put_record(segment, 4096, 10, 37);
+    put_record(segment, 4096 + first, 10, 37); /* the same LSN twice */
+    CHECK_EQUAL(memdb_replay_segment(NULL, segment, sizeof segment, 4096, SALT, 0, UINT64_MAX, NULL, &result), MEMDB_DAMAGED);
+    CHECK_EQUAL(result.end_offset, 4096 + first);
+    CHECK_EQUAL(result.durable_lsn, 5);
+    drop_store(&rig);
+}
+
 static void test_checkpoint_block(void)
 {
     struct rig rig;
@@ -144,11 +193,8 @@ static void test_checkpoint_block(void)
     CHECK_EQUAL(memdb_scanner_add(rig.scanner, lease), MEMDB_OK);
     CHECK(rig_reads(&rig, lease, "aa", "data"));
     CHECK(rig_reads(&rig, lease, "bb", "data"));
-    memdb_store_free(rig.store);
-    memdb_arena_free(rig.arena);
-    memdb_scanner_free(rig.scanner);
+    drop_store(&rig);
     munmap(lease, sizeof *lease);
-    munmap(rig.arena_memory, rig.arena_bytes);
 }
 
 int main(void)
@@ -158,5 +204,7 @@ int main(void)
     test_noise();
     test_ops();
     test_checkpoint_block();
+    test_checkpoint_items_refused();
+    test_replay_refuses();
     return 0;
 }
