@@ -157,10 +157,20 @@ cdef class Writes(Handle):
         cdef Ops ops
         if isinstance(keys, (str, bytes)):
             raise TypeError(f"keys must be an iterable of keys, not {type(keys).__name__}: use delete for one key")
+        cdef size_t before
+        cdef set seen = set()  # a key that is named twice is deleted, and counted, once
         ops_init(&ops)
         try:
             for key in keys:
-                self.add_delete(&ops, key, 0, 0)
+                before = ops.size
+                if self.add_delete(&ops, key, 0, 0):
+                    continue
+                operation = c_bytes_of(<const char *>ops.at + before, <Py_ssize_t>(ops.size - before))
+                if operation in seen:
+                    ops.size = before
+                    ops.count -= 1
+                else:
+                    seen.add(operation)
             if not ops.count:
                 return 0
             self.commit(&ops, level, &out)
@@ -185,6 +195,8 @@ cdef class Writes(Handle):
         cdef c_op op
         if bounds.empty:
             return 0
+        if max(bounds.start_size, bounds.stop_size) > self.max_key + 3:
+            raise _key_too_large(max(bounds.start_size, bounds.stop_size) - 3, self.max_key)
         memset(&op, 0, sizeof(op))
         op.code = C_OP_DELETE_RANGE
         op.key, op.key_len = bounds.start_at, <uint16_t>bounds.start_size

@@ -28,6 +28,8 @@ from memdb.errors import (
     ValueTooLarge,
 )
 
+cimport cython
+
 cdef int fork_count = 0
 
 
@@ -80,6 +82,7 @@ cdef inline void patience_init(Patience *patience, double seconds) noexcept:
     patience.seen = 0
 
 
+@cython.no_gc  # it refers to mappings only; cleared as part of a cycle, its memory would go before those who point into it
 cdef class Client:
     """What one process knows of one group: its mappings, its lease, its requests. Made by ``memdb.attach``."""
 
@@ -349,6 +352,7 @@ cdef class Client:
 
 
 include "reads.pxi"
+include "scans.pxi"
 include "views.pxi"
 include "writes.pxi"
 include "calls.pxi"

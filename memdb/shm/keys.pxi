@@ -222,7 +222,9 @@ cdef object _read_element(c_key_reader *reader, const c_key_item *item, const ui
     if kind == C_KEY_NULL:
         return None
     if kind == C_KEY_BIGINT:
-        number = int.from_bytes(_read_payload(item), "big")
+        data = c_bytes_of(NULL, <Py_ssize_t>item.payload_len)  # a negative one's span is complemented
+        c_key_copy_payload(item, <uint8_t *>PyBytes_AS_STRING(data), item.payload_len)
+        number = int.from_bytes(data, "big")
         return -number if item.negative else number
     if kind == C_KEY_DOUBLE or kind == C_KEY_FLOAT32:
         return item.float64

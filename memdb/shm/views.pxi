@@ -129,6 +129,7 @@ cdef class SnapshotHandle(Reads):
         return memoryview(buffer)
 
 
+@cython.no_gc
 cdef class ViewBuffer:
     """The owner of one hazard entry; memoryviews of it show the value in the arena."""
 

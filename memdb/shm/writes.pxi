@@ -283,6 +283,9 @@ cdef class Handle(Reads):
         cdef c_op op
         if key_encode(&encoded, key, C_SPACE_PLAIN):
             return 1
+        if encoded.size > self.max_key + 3:
+            key_free(&encoded)
+            return 1
         memset(&op, 0, sizeof(op))
         op.code = C_OP_DELETE
         op.flags = <uint8_t>flags
