@@ -1,1 +1,2 @@
-"""Log segments, checkpoints, manifest and recovery, all over one file-and-clock seam. Imports only the kernel below it."""
+"""Log segments, checkpoints, manifest and recovery, all over one file-and-clock seam. Imports only the kernel
+below it."""

@@ -1,12 +1,13 @@
 """Checkpoints: writing one from a snapshot, verifying one, loading one (docs/formats/checkpoint.md).
 
-Owns: checkpoints/<lsn>.ckpt, from the first byte to the rename. It does not decide that one counts: the writer does, by
-naming it in the manifest (invariant 10).
+Owns: checkpoints/<lsn>.ckpt, from the first byte to the rename. It does not decide that one counts: the
+writer does, by naming it in the manifest (invariant 10).
 
 Invariants:
 
 * A file under its final name was written whole, synced and read back.
-* Nothing of a block is believed before its checksums; blocks are bound to their file by a salt, to their place by an index.
+* Nothing of a block is believed before its checksums; blocks are bound to their file by a salt, to their
+  place by an index.
 * The work per key is the kernel's; here it is per block of about 1 MiB.
 """
 
@@ -24,7 +25,16 @@ from memdb.durability.manifest import CheckpointEntry
 from memdb.errors import CorruptionError, FormatTooNew
 from memdb.shm import _kernel as kernel
 
-__all__ = ["CheckpointHeader", "blocks", "load", "read_footer", "read_header", "remove_leftovers", "verify", "write"]
+__all__ = [
+    "CheckpointHeader",
+    "blocks",
+    "load",
+    "read_footer",
+    "read_header",
+    "remove_leftovers",
+    "verify",
+    "write",
+]
 
 FORMAT: Final = 1
 MAGIC: Final = b"MEMDBCKP"
@@ -61,12 +71,12 @@ class CheckpointFooter:
     lsn: int
     keys: int
     blocks: int
-    bytes: int
+    size: int
     digest: bytes
 
     def encode(self, salt: int) -> bytes:
         """The footer's bytes; its checksum covers the salt, too."""
-        head = _FOOTER.pack(END_MAGIC, self.lsn, self.keys, self.blocks, self.bytes, self.digest, 0, 0)[:-4]
+        head = _FOOTER.pack(END_MAGIC, self.lsn, self.keys, self.blocks, self.size, self.digest, 0, 0)[:-4]
         return head + struct.pack("<I", kernel.crc32c(head, kernel.crc32c(struct.pack("<Q", salt))))
 
 
@@ -74,7 +84,8 @@ class CheckpointFooter:
 
 
 class _Throttle:
-    """Keeps the writing to a share of one core where cores are few, by pauses in proportion to the work done."""
+    """Keeps the writing to a share of one core where cores are few, by pauses in proportion to the work
+    done."""
 
     def __init__(self, share: float) -> None:
         self._share, self._worked_from = share, time.thread_time()
@@ -93,10 +104,12 @@ def default_share() -> float:
 
 
 def write(files: Files, reader: kernel.Reader, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes the snapshot of ``reader`` as a checkpoint; the meta that DurableEngine.checkpoint_finished takes.
+    """Writes the snapshot of ``reader`` as a checkpoint; the meta that DurableEngine.checkpoint_finished
+    takes.
 
-    ``plan``: of DurableEngine.checkpoint_plan (database id, time, share of a core). The file is synced, renamed and read
-    back before this returns. OSError, CorruptionError, SnapshotExpired: nothing is left that counts.
+    ``plan``: of DurableEngine.checkpoint_plan (database id, time, share of a core). The file is synced,
+    renamed and read back before this returns. OSError, CorruptionError, SnapshotExpired: nothing is left that
+    counts.
     """
     header = CheckpointHeader(plan["database"], reader.lsn, secrets.randbits(63) | 1, plan["time_us"])
     beside = f"checkpoints/{reader.lsn:020d}.tmp"
@@ -109,16 +122,16 @@ def write(files: Files, reader: kernel.Reader, plan: Mapping[str, Any]) -> dict[
     finally:
         file.close()
     if read_back != footer:
-        raise CorruptionError("a new checkpoint does not read back as written: the disk is not reliable", beside)
-    entry = CheckpointEntry(
-        footer.lsn, footer.keys, footer.bytes, header.time_us, header.salt, footer.digest
-    )
+        raise CorruptionError(
+            "a new checkpoint does not read back as written: the disk is not reliable", beside
+        )
+    entry = CheckpointEntry(footer.lsn, footer.keys, footer.size, header.time_us, header.salt, footer.digest)
     files.rename(beside, entry.path)
     files.sync_dir("checkpoints")
     return {
         "lsn": entry.lsn,
         "keys": entry.keys,
-        "bytes": entry.bytes,
+        "bytes": entry.size,
         "time_us": entry.time_us,
         "salt": entry.salt,
         "digest": entry.digest,
@@ -173,7 +186,9 @@ def read_footer(file: File, path: str, salt: int) -> CheckpointFooter:
     if magic != END_MAGIC or crc != kernel.crc32c(tail[:-4], kernel.crc32c(struct.pack("<Q", salt))):
         raise CorruptionError(f"the footer of {path} is damaged, or the file is cut short", path, at)
     if size != at - HEADER_BYTES:
-        raise CorruptionError(f"{path} has {at - HEADER_BYTES} bytes of blocks, its footer says {size}", path, at)
+        raise CorruptionError(
+            f"{path} has {at - HEADER_BYTES} bytes of blocks, its footer says {size}", path, at
+        )
     return CheckpointFooter(lsn, keys, count, size, digest)
 
 
@@ -212,16 +227,18 @@ def _walk(
 ) -> None:
     digest = hashlib.blake2b(digest_size=16)
     keys = number = 0
-    for offset, payload, count, block in blocks(file, path, header.salt, HEADER_BYTES + footer.bytes):
+    for offset, payload, count, block in blocks(file, path, header.salt, HEADER_BYTES + footer.size):
         digest.update(block)
         if store is not None:
             try:
                 store.ckpt_load(payload, count)
             except CorruptionError as error:
-                raise CorruptionError(f"block {number} of {path} does not load: {error.message}", path, offset) from error
+                raise CorruptionError(
+                    f"block {number} of {path} does not load: {error.message}", path, offset
+                ) from error
         keys, number = keys + count, number + 1
     if (keys, number, digest.digest(), header.lsn) != (footer.keys, footer.blocks, footer.digest, footer.lsn):
-        raise CorruptionError(f"{path} does not hold what its footer says", path, HEADER_BYTES + footer.bytes)
+        raise CorruptionError(f"{path} does not hold what its footer says", path, HEADER_BYTES + footer.size)
 
 
 def _open_named(files: Files, entry: CheckpointEntry) -> tuple[File, CheckpointHeader, CheckpointFooter]:
@@ -233,7 +250,9 @@ def _open_named(files: Files, entry: CheckpointEntry) -> tuple[File, CheckpointH
         header = read_header(file, entry.path)
         footer = read_footer(file, entry.path, header.salt)
         if (header.lsn, header.salt, footer.digest) != (entry.lsn, entry.salt, entry.digest):
-            raise CorruptionError(f"{entry.path} is not the checkpoint that the MANIFEST names", entry.path, 0)
+            raise CorruptionError(
+                f"{entry.path} is not the checkpoint that the MANIFEST names", entry.path, 0
+            )
     except BaseException:
         file.close()
         raise

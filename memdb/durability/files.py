@@ -5,8 +5,9 @@ Owns: access to the files of one database directory, relative to its descriptor 
 Invariants:
 
 * Nothing above this module opens a path: a directory that was renamed or replaced is never followed.
-* What is durable is what ``datasync`` (bytes, size) and ``sync_dir`` (names) have returned for; nothing else is assumed.
-  ``MemoryFiles`` keeps exactly that apart, by sectors of 512 bytes, so that a test can take away the rest.
+* What is durable is what ``datasync`` (bytes, size) and ``sync_dir`` (names) have returned for; nothing else
+  is assumed. ``MemoryFiles`` keeps exactly that apart, by sectors of 512 bytes, so that a test can take away
+  the rest.
 * ``MemoryFiles.on_operation`` is called before every change: a test counts, kills or fails there.
 """
 
@@ -103,7 +104,8 @@ class File(abc.ABC):
             view, offset = view[done:], offset + done
 
     def fill_zeros(self, start: int, end: int) -> None:
-        """Writes zeros to [start, end): the blocks exist from now on, so that a later write can't lack room."""
+        """Writes zeros to [start, end): the blocks exist from now on, so that a later write can't lack
+        room."""
         while start < end:
             length = min(end - start, len(_ZEROS))
             self.write_all(memoryview(_ZEROS)[:length], start)
@@ -215,6 +217,15 @@ class RealFiles(Files):
 
     def __init__(self, dir_fd: int) -> None:
         self.dir_fd = dir_fd
+
+    @classmethod
+    def at(cls, path: str) -> "RealFiles":
+        """The directory at ``path``, with a descriptor of its own: close() it."""
+        return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def close(self) -> None:
+        """Closes the directory's descriptor."""
+        os.close(self.dir_fd)
 
     def open(self, path: str, *, write: bool = False, create: bool = False) -> File:
         flags = (os.O_RDWR if write or create else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -337,7 +348,8 @@ class MemoryFiles(Files):
     # -- what tests do --
 
     def operation(self, kind: str, path: str) -> None:
-        """Counts one change and lets the test's hook fail it. A hook that raises no OSError kills the process."""
+        """Counts one change and lets the test's hook fail it. A hook that raises no OSError kills the
+        process."""
         self.check_alive()
         self.operations += 1
         if self.on_operation is not None:
@@ -356,7 +368,7 @@ class MemoryFiles(Files):
     def survivor(self) -> "MemoryFiles":
         """What the next process finds after a kill -9: everything that was written, synced or not."""
         after = MemoryFiles(self._identity)
-        copies = {id(node): _copy(node) for node in {**self._names, **self._durable_names}.values()}
+        copies = {id(node): _copy(node) for node in (*self._names.values(), *self._durable_names.values())}
         after._names = {path: copies[id(node)] for path, node in self._names.items()}
         after._durable_names = {path: copies[id(node)] for path, node in self._durable_names.items()}
         after._directories = set(self._directories)
@@ -364,7 +376,8 @@ class MemoryFiles(Files):
         return after
 
     def crash(self, keep: Keep) -> "MemoryFiles":
-        """What the next boot finds after a power cut: durable things, and of the rest what ``keep`` chooses."""
+        """What the next boot finds after a power cut: durable things, and of the rest what ``keep``
+        chooses."""
         after = MemoryFiles(self._identity)
         after._directories = set(self._durable_directories)
         after._directories |= {d for d in self._directories - after._directories if keep(d, -1)}
@@ -415,7 +428,9 @@ class MemoryFiles(Files):
     def listdir(self, directory: str = "") -> list[str]:
         self.check_alive()
         prefix = f"{directory}/" if directory else ""
-        names = {path[len(prefix) :] for path in (*self._names, *self._directories) if path.startswith(prefix)}
+        names = {
+            path[len(prefix) :] for path in (*self._names, *self._directories) if path.startswith(prefix)
+        }
         return sorted(name for name in names if name and "/" not in name)
 
     def mkdir(self, path: str) -> None:
@@ -436,7 +451,9 @@ class MemoryFiles(Files):
         self.operation("sync_dir", directory)
         for path in [p for p in self._durable_names if p.rpartition("/")[0] == directory]:
             del self._durable_names[path]
-        self._durable_names.update({p: n for p, n in self._names.items() if p.rpartition("/")[0] == directory})
+        self._durable_names.update(
+            {p: n for p, n in self._names.items() if p.rpartition("/")[0] == directory}
+        )
         inside = {d for d in self._directories if d and d.rpartition("/")[0] == directory}
         self._durable_directories |= inside
 

@@ -4,9 +4,10 @@ Owns: the judgement of one segment: where its good part ends, and why.
 
 Invariants:
 
-* D is the highest durable LSN that any valid record or mark tells, also behind a hole. A hole at or below D is damage.
-* Above D a hole is a tear, cut there, even if valid records follow; but a bad record without a whole aligned sector of
-  zeros can't be a tear in zero-filled space, and is damage.
+* D is the highest durable LSN that any valid record or mark tells, also behind a hole. A hole at or below D
+  is damage.
+* Above D a hole is a tear, cut there, even if valid records follow; but a bad record without a whole aligned
+  sector of zeros can't be a tear in zero-filled space, and is damage.
 * Checksums come before versions: only a record that checks can be too new.
 """
 
@@ -25,7 +26,8 @@ _RECORD_HEADER: Final = 80
 
 @dataclass(frozen=True)
 class Judgement:
-    """The good part of a segment is [header, end). ``kind``: whole, torn (something to cut), damaged (``why``)."""
+    """The good part of a segment is [header, end). ``kind``: whole, torn (something to cut), damaged
+    (``why``)."""
 
     kind: str
     end: int
@@ -124,8 +126,8 @@ def damage(path: str, judgement: Judgement, entry: SegmentEntry) -> CorruptionEr
     """The error for a damaged segment."""
     lsn = max(judgement.last_lsn, entry.after_lsn) + 1
     return CorruptionError(
-        f"{path} is damaged: {judgement.why}. Restore the file from a backup, or open with recovery='until_damage' to go "
-        f"on with what comes before LSN {lsn}",
+        f"{path} is damaged: {judgement.why}. Restore the file from a backup, or open with "
+        f"recovery='until_damage' to go on with what comes before LSN {lsn}",
         path,
         judgement.end,
         lsn,

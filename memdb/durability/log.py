@@ -4,12 +4,14 @@ Owns: opening, rotating, sealing and deleting segments; the sync thread and the 
 
 Invariants:
 
-* A segment is in the manifest before a commit goes into it; its predecessor was synced whole before (rules L1, C4).
-* A failed sync is final for its file (invariant 11): the error stays in ``failure`` and nothing here tries again.
+* A segment is in the manifest before a commit goes into it; its predecessor was synced whole before (rules
+  L1, C4).
+* A failed sync is final for its file (invariant 11): the error stays in ``failure`` and nothing here tries
+  again.
 * Files are deleted only after a manifest that does not name them is durable.
 
-Who: the commit thread calls everything; the sync thread only runs ``_sync_loop``, the housekeeping thread only jobs from its
-queue. Between them: ``_condition`` (sync results), ``_spare_lock`` (the spare).
+Who: the commit thread calls everything; the sync thread only runs ``_sync_loop``, the housekeeping thread
+only jobs from its queue. Between them: ``_condition`` (sync results), ``_spare_lock`` (the spare).
 """
 
 import errno
@@ -51,6 +53,7 @@ class SegmentLog:
         self._condition = threading.Condition()
         self._synced: dict[int, int] = {}
         self._spare_lock = threading.Lock()
+        self._taken = 0  # the newest segment that is in use
         self._spare: tuple[File, segments.SegmentHeader] | None = None
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._sync_thread: threading.Thread | None = None
@@ -73,9 +76,11 @@ class SegmentLog:
     # ------------------------------------------------------------------------------------------ segments
 
     def begin(self, commit: kernel.Commit, base: int, after: Manifest, *, needed: int = 0) -> None:
-        """Opens a new segment behind a recovery: numbers go on above ``base``, of which all is durable or left out.
+        """Opens a new segment behind a recovery: numbers go on above ``base``, of which all is durable or
+        left out.
 
-        ``after``: the next manifest but for the new segment; it is stored here, so that this is where a recovery counts.
+        ``after``: the next manifest but for the new segment; it is stored here, so that this is where a
+        recovery counts.
         """
         previous = after.segments[-1] if after.segments else None
         file, header = self._take_or_make(segments.FIRST_BYTES, needed, after.next_segment, after.database)
@@ -89,6 +94,7 @@ class SegmentLog:
         self._enter(commit, file, header, link, base)
         entry = SegmentEntry(header.number, header.salt, header.capacity, base, after.term)
         self.store(after.with_segment(entry, lsn_limit=link.lsn_limit))
+        remove_leftovers(self.files, self.current)  # before a spare is made, which no manifest names either
         self._prepare_spare()
 
     def rotate(self, commit: kernel.Commit) -> int:
@@ -105,7 +111,9 @@ class SegmentLog:
         link = kernel.Link(limit, figures["segment"], end.lsn, end.crc, now.term)
         self._enter(commit, file, header, link, end.lsn)
         entry = SegmentEntry(header.number, header.salt, header.capacity, end.lsn, now.term)
-        self.store(now.with_end(figures["segment"], end).with_segment(entry, lsn_limit=max(limit, now.lsn_limit)))
+        self.store(
+            now.with_end(figures["segment"], end).with_segment(entry, lsn_limit=max(limit, now.lsn_limit))
+        )
         self._close_old(header.number)
         self._prepare_spare()
         return header.number
@@ -122,10 +130,16 @@ class SegmentLog:
         self._datasync(file)
         self._synced[number] = commit.figures()["tail"]
         if all(one.number != number for one in now.segments):
-            end = SegmentEnd("sealed", self._end_offset(number - 1), link.previous_last_lsn, link.previous_last_crc)
+            at = self._end_offset(link)
+            end = SegmentEnd("sealed", at, link.previous_last_lsn, link.previous_last_crc)
             entry = SegmentEntry(number, salt, capacity, link.previous_last_lsn, link.term)
             now = now.with_end(link.previous_segment, end).with_segment(entry)
-        self.store(replace(now, term=now.term + 1, durable_lsn=max(now.durable_lsn, commit.figures()["applied_lsn"])))
+        else:  # it may have been sealed by a writer that died before it had ended
+            reopened = [replace(one, end=None) if one.number == number else one for one in now.segments]
+            now = replace(now, segments=tuple(reopened))
+        self.store(
+            replace(now, term=now.term + 1, durable_lsn=max(now.durable_lsn, commit.figures()["applied_lsn"]))
+        )
         self._prepare_spare()
 
     def hand_over(self, commit: kernel.Commit) -> None:
@@ -133,10 +147,18 @@ class SegmentLog:
         number = self.current.segments[-1].number
         self._check(commit.resume_segment(number, self._sink(self._open[number])), "go on with the log")
 
-    def _end_offset(self, number: int) -> int:
+    def _end_offset(self, link: kernel.Link) -> int:
+        """Where the record ends that a link names as its predecessor's last."""
+        number = link.previous_segment
         entry = next(one for one in self.current.segments if one.number == number)
         data = self.files.read(segments.path_of(number)) or b""
-        return int(kernel.replay_scan(data, kernel.SEGMENT_HEADER, entry.salt).end_offset)
+        offset = kernel.SEGMENT_HEADER
+        while (record := kernel.record_read(data, offset, entry.salt)).verdict == kernel.RECORD_GOOD:
+            offset += record.padded
+            if record.header_crc == link.previous_last_crc:
+                return offset
+        path = segments.path_of(number)
+        raise CorruptionError(f"{path} lacks the record that its successor names as its last", path, offset)
 
     def seal(self, commit: kernel.Commit) -> None:
         """The end in order: the next start goes on without a gap in the numbers."""
@@ -144,21 +166,26 @@ class SegmentLog:
         end = SegmentEnd("sealed", figures["tail"], figures["applied_lsn"], figures["last_crc"])
         self.store(self.current.with_end(figures["segment"], end))
 
-    def fence(self, commit: kernel.Commit, image: memoryview, published: int) -> tuple[Manifest, int]:
-        """The next manifest after a failed log, and the LSN to go on above (rule L5).
+    def fence(
+        self, now: Manifest, image: memoryview, number: int, durable: int, published: int, base: int
+    ) -> Manifest:
+        """The next manifest after a failed log (rule L5).
 
-        The old file counts as far as it is known durable; what was published beyond that is only in the checkpoint.
+        The old file counts as far as it is known durable (``durable`` bytes of its ``image``); what was
+        published beyond that is in the new checkpoint only. Numbers go on above ``base``.
         """
-        figures, now = commit.figures(), self.current
-        number = figures["segment"]
         entry = next(one for one in now.segments if one.number == number)
-        durable = self._synced.get(number, kernel.SEGMENT_HEADER)
-        scan = kernel.replay_scan(image[:durable], kernel.SEGMENT_HEADER, entry.salt)
-        base = max(figures["applied_lsn"], figures["lsn_limit"], now.lsn_limit)
+        scan = kernel.replay_scan(
+            image[: max(durable, kernel.SEGMENT_HEADER)], kernel.SEGMENT_HEADER, entry.salt
+        )
         reached = max(scan.last_lsn, entry.after_lsn)
         lsn = base if reached >= published else reached
         after = now.with_end(number, SegmentEnd("fenced", scan.end_offset, lsn, scan.last_crc))
-        return replace(after, term=now.term + 1), base
+        return replace(after, term=now.term + 1)
+
+    def durable_bytes(self, number: int) -> int:
+        """How much of a segment's file is known durable."""
+        return self._synced.get(number, 0)
 
     def _enter(
         self, commit: kernel.Commit, file: File, header: segments.SegmentHeader, link: kernel.Link, base: int
@@ -173,7 +200,7 @@ class SegmentLog:
         self._synced[header.number] = commit.figures()["written"]
         commit.set_lsn(base, link.lsn_limit)
 
-    def _sink(self, file: File) -> object:
+    def _sink(self, file: File) -> int | Callable[[bytes, int], int]:
         return file.descriptor if file.descriptor is not None else file.pwrite
 
     def _take_or_make(
@@ -181,6 +208,7 @@ class SegmentLog:
     ) -> tuple[File, segments.SegmentHeader]:
         with self._spare_lock:
             spare, self._spare = self._spare, None
+            self._taken = number
             if spare is not None and spare[1].number == number and spare[1].capacity >= needed:
                 return spare
             if spare is not None:
@@ -198,8 +226,8 @@ class SegmentLog:
 
         def prepare() -> None:
             with self._spare_lock:
-                if self._spare is not None or self.current.next_segment != now.next_segment:
-                    return
+                if self._spare is not None or self._taken >= now.next_segment:
+                    return  # it is in use already, perhaps not yet named in the manifest
                 capacity = segments.next_capacity(now.segments[-1].capacity, self.options.segment_bytes, 0)
                 try:
                     self._spare = segments.create(
@@ -230,7 +258,9 @@ class SegmentLog:
         numbers = {one.number for one in now.segments}
         spare = now.next_segment
         gone = [
-            segments.path_of(one) for one in segments.segment_numbers(self.files) if one not in numbers and one < spare
+            segments.path_of(one)
+            for one in segments.segment_numbers(self.files)
+            if one not in numbers and one < spare
         ]
         gone += _retired_checkpoints(self.files, now)
 
@@ -254,7 +284,8 @@ class SegmentLog:
 
     def _failed(self, path: str, code: int) -> LogFailed:
         self.failure = LogFailed(
-            f"a sync of {path} failed ({os.strerror(code)}): it is not tried again. Reads go on; look at the disk",
+            f"a sync of {path} failed ({os.strerror(code)}): it is not tried again. "
+            "Reads go on; look at the disk",
             file=path,
             errno=code,
         )
@@ -330,10 +361,14 @@ class SegmentLog:
     def attach(self, commit: kernel.Commit) -> None:
         """Starts syncing for a commit loop."""
         if self.threads:
-            self._sync_thread = threading.Thread(target=self._sync_loop, args=(commit,), name="sync", daemon=True)
+            self._sync_thread = threading.Thread(
+                target=self._sync_loop, args=(commit,), name="sync", daemon=True
+            )
             self._sync_thread.start()
             if self._housekeeper is None:
-                self._housekeeper = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
+                self._housekeeper = threading.Thread(
+                    target=self._keep_house, name="housekeeping", daemon=True
+                )
                 self._housekeeper.start()
 
     def detach(self, commit: kernel.Commit) -> None:
@@ -373,7 +408,8 @@ class SegmentLog:
 
 
 def _retired_checkpoints(files: Files, now: Manifest) -> list[str]:
-    """Checkpoints below the newest that are named no more; what is above may be one that is about to be named."""
+    """Checkpoints below the newest that are named no more; what is above may be one that is about to be
+    named."""
     named = {one.path for one in now.checkpoints}
     newest = max(named, default="")
     paths = [f"checkpoints/{name}" for name in files.listdir("checkpoints") if name.endswith(".ckpt")]
@@ -381,7 +417,8 @@ def _retired_checkpoints(files: Files, now: Manifest) -> list[str]:
 
 
 def remove_leftovers(files: Files, now: Manifest) -> None:
-    """At a start, when nothing else runs: deletes unfinished checkpoints and segments that are not the log's."""
+    """At a start, when nothing else runs: deletes unfinished checkpoints and segments that are not the
+    log's."""
     checkpoints.remove_leftovers(files, frozenset(one.path for one in now.checkpoints))
     numbers = {one.number for one in now.segments}
     for number in segments.segment_numbers(files):

@@ -4,10 +4,10 @@ Owns: the file's bytes and the typed form of what they say.
 
 Invariants:
 
-* It is replaced whole: written beside, synced, renamed, directory synced. A torn one can't exist; one that does not
-  check is damage.
-* What it does not name does not belong to the database: a segment is named before the first commit goes into it, a
-  checkpoint when it is complete, checksummed, synced and re-read.
+* It is replaced whole: written beside, synced, renamed, directory synced. A torn one can't exist; one that
+  does not check is damage.
+* What it does not name does not belong to the database: a segment is named before the first commit goes into
+  it, a checkpoint when it is complete, checksummed, synced and re-read.
 * A manifest that is missing beside data files is an error, never a new database.
 """
 
@@ -21,21 +21,38 @@ from memdb.durability.files import Files
 from memdb.errors import CorruptionError, FormatTooNew, NotADatabase
 from memdb.shm import _kernel as kernel
 
-__all__ = ["CheckpointEntry", "Manifest", "SegmentEntry", "SegmentEnd", "decode", "encode", "load", "store"]
+__all__ = ["CheckpointEntry", "Manifest", "SegmentEnd", "SegmentEntry", "decode", "encode", "load", "store"]
 
 PATH: Final = "MANIFEST"
 FORMAT: Final = 1
 MAGIC: Final = b"MEMDBMAN"
-_HEADER: Final = struct.Struct("<8sIIII")  # magic, format, length of body, CRC of body, CRC of the header before it
+EMPTY_LSN: Final = 1
+"""The LSN of an empty database: in an arena, a published LSN of 0 means torn down."""
+_HEADER: Final = struct.Struct(
+    "<8sIIII"
+)  # magic, format, length of body, CRC of body, CRC of the header before it
 OURS: Final = frozenset(
-    "MANIFEST MANIFEST.tmp GROUP LOCK GENERATION engine.sock engine.log wal checkpoints quarantine backups".split()
+    [
+        "MANIFEST",
+        "MANIFEST.tmp",
+        "GROUP",
+        "LOCK",
+        "GENERATION",
+        "engine.sock",
+        "engine.log",
+        "wal",
+        "checkpoints",
+        "quarantine",
+        "backups",
+    ]
 )
 """Names that the database itself makes in its directory."""
 
 
 @dataclass(frozen=True)
 class SegmentEnd:
-    """Where a segment's part of the log ends for ever. ``kind``: sealed, cut (by recovery) or fenced (rule L5)."""
+    """Where a segment's part of the log ends for ever. ``kind``: sealed, cut (by recovery) or fenced (rule
+    L5)."""
 
     kind: str
     offset: int
@@ -61,7 +78,8 @@ class CheckpointEntry:
 
     lsn: int
     keys: int
-    bytes: int
+    size: int
+    """Bytes of its blocks."""
     time_us: int
     salt: int
     digest: bytes
@@ -92,7 +110,7 @@ class Manifest:
 
     @property
     def oldest_lsn(self) -> int:
-        """The log holds every commit above this LSN (0: from the beginning)."""
+        """The log holds every commit above this LSN (EMPTY_LSN: from the beginning)."""
         return self.segments[0].after_lsn if self.segments else self.durable_lsn
 
     def with_segment(self, entry: SegmentEntry, **changes: Any) -> "Manifest":
@@ -102,6 +120,11 @@ class Manifest:
             self, segments=(*others, entry), next_segment=max(self.next_segment, entry.number + 1), **changes
         )
 
+    def with_checkpoint(self, entry: CheckpointEntry) -> "Manifest":
+        """The next manifest: a checkpoint counts."""
+        others = tuple(one for one in self.checkpoints if one.lsn != entry.lsn)
+        return replace(self, checkpoints=tuple(sorted((*others, entry), key=lambda one: one.lsn)))
+
     def with_end(self, number: int, end: SegmentEnd) -> "Manifest":
         """The next manifest: a segment has ended."""
         ended = tuple(replace(one, end=end) if one.number == number else one for one in self.segments)
@@ -110,7 +133,7 @@ class Manifest:
 
 def encode(manifest: Manifest) -> bytes:
     """The bytes of a manifest."""
-    body = msgpack.packb(asdict(manifest), use_bin_type=True)
+    body: bytes = msgpack.packb(asdict(manifest), use_bin_type=True)
     header = _HEADER.pack(MAGIC, FORMAT, len(body), kernel.crc32c(body), 0)[:-4]
     return header + struct.pack("<I", kernel.crc32c(header)) + body
 
@@ -136,7 +159,8 @@ def decode(data: bytes) -> Manifest:
 
 def _typed(raw: dict[str, Any]) -> Manifest:
     segments = tuple(
-        SegmentEntry(**{**one, "end": SegmentEnd(**one["end"]) if one["end"] else None}) for one in raw["segments"]
+        SegmentEntry(**{**one, "end": SegmentEnd(**one["end"]) if one["end"] else None})
+        for one in raw["segments"]
     )
     checkpoints = tuple(CheckpointEntry(**one) for one in raw["checkpoints"])
     known = {one.name: raw[one.name] for one in fields(Manifest)}
@@ -163,14 +187,16 @@ def load(files: Files) -> Manifest | None:
     stray += [f"checkpoints/{name}" for name in files.listdir("checkpoints")]
     if stray:
         raise CorruptionError(
-            f"MANIFEST is missing beside data files ({stray[0]} and {len(stray) - 1} more): this is no new database; "
+            f"MANIFEST is missing beside data files ({stray[0]} and {len(stray) - 1} more): "
+            "this is no new database; "
             "restore the MANIFEST, or move the files away to begin anew",
             PATH,
         )
     foreign = [name for name in files.listdir() if name not in OURS]
     if foreign:
         raise NotADatabase(
-            f"the directory holds other things ({', '.join(foreign[:3])}) and no MANIFEST: give memdb a directory of its own"
+            f"the directory holds other things ({', '.join(foreign[:3])}) and no MANIFEST: "
+            "give memdb a directory of its own"
         )
     return None
 

@@ -1,11 +1,15 @@
-"""How a writer comes to its store: a new database, recovery from disk, or reading a dead writer's arena (rules L8, L9, G1).
+"""How a writer comes to its store: a new database, recovery from disk, or reading a dead writer's arena
+(rules L8, L9, G1).
 
-Owns: the decision between them, and the arena of the coming generation. The engine opens it and tells the world.
+Owns: the decision between them, and the arena of the coming generation. The engine opens it and tells the
+world.
 
 Invariants:
 
-* An arena that readers may still stand in is closed to new pins, waited for and revoked before it is formatted anew.
-* What a dead writer left in the log buffer is in the file and synced before any of it becomes visible (invariants 4, 6).
+* An arena that readers may still stand in is closed to new pins, waited for and revoked before it is
+  formatted anew.
+* What a dead writer left in the log buffer is in the file and synced before any of it becomes visible
+  (invariants 4, 6).
 * Creation first makes a manifest that says `creating`, durably.
 """
 
@@ -15,7 +19,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from memdb.durability import log as logfile
 from memdb.durability import manifest, recovery, segments
 from memdb.durability.files import Clock, Files
 from memdb.durability.manifest import Manifest
@@ -34,7 +37,8 @@ _UNUSABLE: Final = (BlockingIOError, ValueError, CorruptionError)
 
 @dataclass
 class EngineSegments:
-    """The shared memory of a group, mapped by the writer. ``group_lease``: the writer's own lease, for its pins."""
+    """The shared memory of a group, mapped by the writer. ``group_lease``: the writer's own lease, for its
+    pins."""
 
     arenas: tuple[kernel.Mapping, kernel.Mapping]
     arena_fds: tuple[int, int]
@@ -125,13 +129,15 @@ def create(files: Files, clock: Clock, *, logged: bool) -> Manifest:
 
 
 def load_or_create(files: Files, clock: Clock, options: EngineOptions) -> tuple[Manifest, bool]:
-    """The manifest to start from and whether the database is new. All errors of manifest.load; OptionMismatch."""
+    """The manifest to start from and whether the database is new. All errors of manifest.load;
+    OptionMismatch."""
     found = manifest.load(files)
     if found is None or found.state == "creating":
         return create(files, clock, logged=options.logged), True
     if found.logged and not options.logged:
         raise OptionMismatch(
-            "this database has a log: durability='none' is for a database of its own; open it with memory, os or full",
+            "this database has a log: durability='none' is for a database of its own; "
+            "open it with memory, os or full",
             mismatches=[("durability", "none", "memory, os or full")],
         )
     if not found.logged:  # nothing is on disk but this manifest
@@ -145,7 +151,9 @@ def adopt(files: Files, found: Manifest) -> tuple[Manifest, bool]:
     if (found.device, found.inode) == (device, inode):
         return found, False
     ancestors = tuple(dict.fromkeys((*found.ancestors, found.database)))
-    adopted = replace(found, database=secrets.token_bytes(16), ancestors=ancestors, device=device, inode=inode)
+    adopted = replace(
+        found, database=secrets.token_bytes(16), ancestors=ancestors, device=device, inode=inode
+    )
     return adopted, True
 
 
@@ -169,7 +177,8 @@ def recover(
 def from_arena(
     segs: EngineSegments, generations: Generations, leases: list[kernel.Mapping]
 ) -> tuple[kernel.Store, int, int] | None:
-    """(store, its LSN, records applied from the log buffer) read from the old generation; None if it can't be used."""
+    """(store, its LSN, records applied from the log buffer) read from the old generation; None if it can't be
+    used."""
     old = generations.present
     if old == 0:
         return None
@@ -191,13 +200,19 @@ def buffer_halves(segs: EngineSegments) -> list[tuple[int, int, memoryview, int]
     words = kernel.logbuf_words(segs.logbuf)
     used = [half for half in words["halves"] if half["segment"] and half["segment"] <= words["current"]]
     return [
-        (half["segment"], half["salt"], kernel.logbuf_image(segs.logbuf, half["segment"])[: half["tail"]], half["written"])
+        (
+            half["segment"],
+            half["salt"],
+            kernel.logbuf_image(segs.logbuf, half["segment"])[: half["tail"]],
+            half["written"],
+        )
         for half in sorted(used, key=lambda half: half["segment"])
     ]
 
 
 def replay_buffer(segs: EngineSegments, store: kernel.Store, after_lsn: int) -> tuple[int, int] | None:
-    """Applies what the log buffer holds above ``after_lsn``: (last LSN, records). None: its bytes are damaged."""
+    """Applies what the log buffer holds above ``after_lsn``: (last LSN, records). None: its bytes are
+    damaged."""
     lsn, records = after_lsn, 0
     for _, salt, image, _ in buffer_halves(segs):
         result = store.replay(image, kernel.SEGMENT_HEADER, salt, after_lsn, _ALL)
@@ -222,11 +237,6 @@ def flush_log_buffer(files: Files, segs: EngineSegments, found: Manifest) -> Non
             file.datasync()
         finally:
             file.close()
-
-
-def clean_start(files: Files, now: Manifest) -> None:
-    """Deletes what earlier lives left behind and the manifest in force does not name."""
-    logfile.remove_leftovers(files, now)
 
 
 def created_report() -> RecoveryReport:

@@ -4,9 +4,10 @@ Owns: the choice of the checkpoint, the judgement of the whole log, what goes to
 
 Invariants:
 
-* Nothing is destroyed before its replacement is durable: bytes that are cut are copied to quarantine/ first, files go
-  only after a manifest that no longer names them.
-* It can end anywhere and be repeated with the same result: it changes no byte of a file that a manifest names.
+* Nothing is destroyed before its replacement is durable: bytes that are cut are copied to quarantine/ first,
+  files go only after a manifest that no longer names them.
+* It can end anywhere and be repeated with the same result: it changes no byte of a file that a manifest
+  names.
 * It is a function over the file seam and a maker of stores: no process, no thread, no clock of its own.
 """
 
@@ -17,7 +18,7 @@ from typing import Any, Final
 from memdb.durability import checkpoints, judge, segments
 from memdb.durability.files import Files
 from memdb.durability.judge import Judgement
-from memdb.durability.manifest import Manifest, SegmentEnd, SegmentEntry
+from memdb.durability.manifest import EMPTY_LSN, Manifest, SegmentEnd, SegmentEntry
 from memdb.errors import CorruptionError
 from memdb.shm import _kernel as kernel
 
@@ -79,7 +80,8 @@ class _Piece:
 def recover(
     files: Files, manifest: Manifest, make_store: StoreMaker, mode: str, progress: Progress | None = None
 ) -> Recovered:
-    """Rebuilds the state from disk. CorruptionError (with file, offset, lsn), FormatTooNew, ArenaFullError, OSError."""
+    """Rebuilds the state from disk. CorruptionError (with file, offset, lsn), FormatTooNew, ArenaFullError,
+    OSError."""
     report = RecoveryReport("disk")
     store, checkpoint_lsn = _load_checkpoint(files, manifest, make_store, report)
     pieces, ends, cuts = _judge_log(files, manifest, checkpoint_lsn, mode)
@@ -106,7 +108,8 @@ def recover(
     return Recovered(store, after, base, report)
 
 
-# ---------------------------------------------------------------------------------------------- the checkpoint
+# ---------------------------------------------------------------------------------------------- the
+# checkpoint
 
 
 def _load_checkpoint(
@@ -123,20 +126,24 @@ def _load_checkpoint(
             continue
         report.checkpoint_lsn, report.keys = entry.lsn, entry.keys
         return store, entry.lsn
-    if manifest.segments and manifest.segments[0].after_lsn == 0:
-        return make_store(), 0  # the log goes back to the beginning
+    if manifest.segments and manifest.segments[0].after_lsn == EMPTY_LSN:
+        return make_store(), EMPTY_LSN  # the log goes back to the beginning
     if first_error is not None:
         raise first_error
-    raise CorruptionError("the MANIFEST names no checkpoint, and the log does not go back to the beginning", "MANIFEST")
+    raise CorruptionError(
+        "the MANIFEST names no checkpoint, and the log does not go back to the beginning", "MANIFEST"
+    )
 
 
-# ----------------------------------------------------------------------------------------------------- the log
+# ----------------------------------------------------------------------------------------------------- the
+# log
 
 
 def _judge_log(
     files: Files, manifest: Manifest, checkpoint_lsn: int, mode: str
 ) -> tuple[list[_Piece], dict[int, Judgement], list[Cut]]:
-    """The pieces to replay; judgements of segments that end here and now; what is cut (``until_damage``: at most one place)."""
+    """The pieces to replay; judgements of segments that end here and now; what is cut (``until_damage``: at
+    most one place)."""
     known = frozenset((manifest.database, *manifest.ancestors))
     needed = [one for one in manifest.segments if one.end is None or one.end.lsn > checkpoint_lsn]
     durable = max([manifest.durable_lsn, checkpoint_lsn, *(one.lsn for one in manifest.checkpoints)])
@@ -170,7 +177,8 @@ def _judge_one(
     path = segments.path_of(entry.number)
     if entry.after_lsn > reached:
         raise CorruptionError(
-            f"the log has a gap before {path}: it begins behind LSN {entry.after_lsn}, what comes before ends at {reached}",
+            f"the log has a gap before {path}: it begins behind LSN {entry.after_lsn}, "
+            f"what comes before ends at {reached}",
             path,
             0,
             reached + 1,
@@ -184,10 +192,16 @@ def _judge_one(
     finally:
         file.close()
     segments.check_header(image, entry, known)
-    found = judge.judge_open(image, path, entry, durable) if entry.end is None else judge.judge_ended(image, path, entry)
+    found = (
+        judge.judge_open(image, path, entry, durable)
+        if entry.end is None
+        else judge.judge_ended(image, path, entry)
+    )
     before = next((one for one in manifest.segments if one.number < entry.number), None)
     if found.link is None or found.link.term != entry.term:
-        raise CorruptionError(f"{path} does not begin with its link record", path, kernel.SEGMENT_HEADER, reached + 1)
+        raise CorruptionError(
+            f"{path} does not begin with its link record", path, kernel.SEGMENT_HEADER, reached + 1
+        )
     for one in manifest.segments:
         if one.number < entry.number:
             before = one
@@ -195,7 +209,10 @@ def _judge_one(
         linked = (found.link.previous_segment, found.link.previous_last_crc)
         if linked != (before.number, before.end.crc):
             raise CorruptionError(
-                f"{path} does not continue {segments.path_of(before.number)}", path, kernel.SEGMENT_HEADER, reached + 1
+                f"{path} does not continue {segments.path_of(before.number)}",
+                path,
+                kernel.SEGMENT_HEADER,
+                reached + 1,
             )
     return _Piece(entry, image, found)
 
@@ -234,11 +251,14 @@ def _cut_rest(files: Files, rest: list[SegmentEntry], first: _Piece | None, reac
         _, _, highest = judge.scan_beyond(image, max(start, kernel.SEGMENT_HEADER), entry.salt)
         end = kernel.last_nonzero(image, start)
         quarantine = f"quarantine/{entry.number:016d}-{start}.cut"
-        cuts.append(Cut(path, start, end - start, reached + 1, max(highest, reached + 1), "damage", quarantine))
+        cuts.append(
+            Cut(path, start, end - start, reached + 1, max(highest, reached + 1), "damage", quarantine)
+        )
     return cuts
 
 
-# -------------------------------------------------------------------------------------------------- settlement
+# --------------------------------------------------------------------------------------------------
+# settlement
 
 
 def _settle(
@@ -249,7 +269,8 @@ def _settle(
     cuts: list[Cut],
     lsn: int,
 ) -> tuple[Manifest, int]:
-    """Copies to quarantine what is cut, makes what was read durable; the next manifest and the LSN to go on above."""
+    """Copies to quarantine what is cut, makes what was read durable; the next manifest and the LSN to go on
+    above."""
     for cut in cuts:
         _quarantine(files, cut)
     for piece in pieces:

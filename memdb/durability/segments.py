@@ -4,9 +4,10 @@ Owns: wal/<number>.log, from zeros to the first record.
 
 Invariants (rule L1):
 
-* A segment is zero-filled and synced, with its name, before a record goes into it; nothing is ever written over with
-  other bytes.
-* The header is the manifest's entry again (database, number, salt, capacity): a file under a wrong name is noticed.
+* A segment is zero-filled and synced, with its name, before a record goes into it; nothing is ever written
+  over with other bytes.
+* The header is the manifest's entry again (database, number, salt, capacity): a file under a wrong name is
+  noticed.
 """
 
 import secrets
@@ -19,7 +20,15 @@ from memdb.durability.manifest import SegmentEntry
 from memdb.errors import CorruptionError, FormatTooNew
 from memdb.shm import _kernel as kernel
 
-__all__ = ["FIRST_BYTES", "SegmentHeader", "create", "next_capacity", "path_of", "read_header", "segment_numbers"]
+__all__ = [
+    "FIRST_BYTES",
+    "SegmentHeader",
+    "create",
+    "next_capacity",
+    "path_of",
+    "read_header",
+    "segment_numbers",
+]
 
 FORMAT: Final = 1
 MAGIC: Final = b"MEMDBWAL"
@@ -79,7 +88,9 @@ def check_header(data: bytes, entry: SegmentEntry, known: frozenset[bytes]) -> N
     path = path_of(entry.number)
     header = read_header(data, path)
     if (header.number, header.salt, header.capacity) != (entry.number, entry.salt, entry.capacity):
-        raise CorruptionError(f"{path} is not the segment that the MANIFEST names (other number or salt)", path, 8)
+        raise CorruptionError(
+            f"{path} is not the segment that the MANIFEST names (other number or salt)", path, 8
+        )
     if header.database not in known:
         raise CorruptionError(f"{path} belongs to another database ({header.database.hex()})", path, 16)
 
@@ -90,8 +101,11 @@ def next_capacity(previous: int, segment_bytes: int, needed: int) -> int:
     return -(-capacity // 4096) * 4096
 
 
-def create(files: Files, database: bytes, number: int, capacity: int, now_us: int) -> tuple[File, SegmentHeader]:
-    """A segment ready for its first record: header, zeros, all synced, its name too. OSError if the disk is full."""
+def create(
+    files: Files, database: bytes, number: int, capacity: int, now_us: int
+) -> tuple[File, SegmentHeader]:
+    """A segment ready for its first record: header, zeros, all synced, its name too. OSError if the disk is
+    full."""
     header = SegmentHeader(database, number, secrets.randbits(63) | 1, capacity, now_us)
     file = files.open(path_of(number), write=True, create=True)
     try:

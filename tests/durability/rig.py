@@ -1,4 +1,5 @@
-"""A machine in memory for tests of durability: shared memory, a client's lease, an engine without threads, a disk that forgets."""
+"""A machine in memory for tests of durability: shared memory, a client's lease, an engine without threads, a
+disk that forgets."""
 
 import logging
 from dataclasses import dataclass, field
@@ -36,7 +37,9 @@ def segments(engine_options: EngineOptions, epoch: int = 1) -> EngineSegments:
     lease = kernel.Mapping.anonymous(kernel.lease_bytes())
     kernel.lease_init(lease, bytes(16))
     arenas = (kernel.Mapping.anonymous(size), kernel.Mapping.anonymous(size))
-    return EngineSegments(arenas, (-1, -1), board, logbuf if engine_options.logged else None, page, lease, epoch)
+    return EngineSegments(
+        arenas, (-1, -1), board, logbuf if engine_options.logged else None, page, lease, epoch
+    )
 
 
 def key(name: bytes | str) -> bytes:
@@ -64,7 +67,9 @@ class Machine:
             self.lease = kernel.Mapping.anonymous(kernel.lease_bytes())
             kernel.lease_init(self.lease, self.client)
         self.request = self.first_request
-        self.engine = DurableEngine(self.files, self.clock, self.options, self.segs, LOG, threads=self.threads)
+        self.engine = DurableEngine(
+            self.files, self.clock, self.options, self.segs, LOG, threads=self.threads
+        )
         self.engine.add_lease(self.lease, self.client)
 
     def start(self) -> "Machine":

@@ -1,0 +1,327 @@
+"""How a writer begins: the parts of an engine, and its start from nothing, from disk, or from a dead writer's
+arena.
+
+Owns: the parts that both halves of the engine use (engine.py has the other), their making and replacing, and
+the leases.
+
+Invariants:
+
+* G1: a successor reads the old arena and the log buffer above it; disk is for when these are gone or do not
+  check.
+* G2: the GENERATION word is stored when the new generation is whole and open, before its first
+  acknowledgement.
+* 4 and 6: what the log buffer held is in the file and synced before the store that has applied it is opened.
+"""
+
+import logging
+import os
+import threading
+from dataclasses import replace
+from typing import Any, Final
+
+from memdb.durability import checkpoints, manifest, rebuild, recovery
+from memdb.durability.files import Clock, Files
+from memdb.durability.log import SegmentLog
+from memdb.durability.manifest import CheckpointEntry
+from memdb.durability.rebuild import EngineSegments, Generations
+from memdb.durability.recovery import RecoveryReport
+from memdb.durability.triggers import Triggers
+from memdb.errors import CorruptionError, Error
+from memdb.options import EngineOptions
+from memdb.shm import _kernel as kernel
+
+__all__ = ["ENDING", "FAR", "READ_ONLY", "REBUILDING", "SERVING", "Opening", "entry_of"]
+
+REBUILDING: Final = 1
+SERVING: Final = 2
+READ_ONLY: Final = 3
+ENDING: Final = 4
+FAR: Final = 365 * 86400.0
+_LOOK_EVERY: Final = 0.25
+
+
+class Opening:
+    """The first half of DurableEngine: see there."""
+
+    def __init__(
+        self,
+        files: Files,
+        clock: Clock,
+        options: EngineOptions,
+        segs: EngineSegments,
+        log: logging.Logger,
+        *,
+        threads: bool = True,
+    ) -> None:
+        self._files, self._clock, self._options, self._segs, self._log = files, clock, options, segs, log
+        self._threads = threads
+        self._leases: dict[bytes, tuple[kernel.Mapping, bool]] = {}
+        self._generations = Generations(segs, options, clock, patient=threads)
+        self._wal = SegmentLog(files, clock, options, threads=threads, log=log)
+        self._wal.on_progress = self._nudge
+        self._store: kernel.Store | None = None
+        self._commit: kernel.Commit | None = None
+        self._commit_lock = threading.Lock()
+        self._report = RecoveryReport("created")
+        self._failure: Error | None = None
+        self._retry_at = FAR
+        self._looked_at = 0.0
+        self._nudged = self._interrupted = False
+        self._triggers = Triggers(options, clock.monotonic())
+        self._own_request = 0
+        self._old_arena: int | None = None
+
+    # --------------------------------------------------------------------------------------------- parts
+
+    @property
+    def store(self) -> kernel.Store:
+        """The present generation's store."""
+        if self._store is None:
+            raise ValueError("the engine has not been started")
+        return self._store
+
+    @property
+    def commit(self) -> kernel.Commit:
+        """The commit loop."""
+        if self._commit is None:
+            raise ValueError("the engine has not been started")
+        return self._commit
+
+    def _phase(self, phase: int) -> None:
+        kernel.board_set(self._segs.board, phase=phase, writer_pid=os.getpid())
+
+    # --------------------------------------------------------------------------------------------- start
+
+    def start(self, predecessor: bool = False) -> RecoveryReport:
+        """Builds the state and opens it. ``predecessor``: a writer of this group has served before (rule G1).
+
+        Errors: CorruptionError, FormatTooNew, NotADatabase, OptionMismatch, ArenaFullError, LogFailed,
+        OSError; nothing that counts was changed then. Cost: about a second for a million keys of 100 bytes.
+        """
+        began = self._clock.monotonic()
+        was_read_only = predecessor and kernel.board_words(self._segs.board)["phase"] == READ_ONLY
+        self._phase(REBUILDING)
+        if was_read_only:
+            continued = self._continue_failed()
+        else:
+            continued = predecessor and self._continue_arena()
+        if not continued:
+            self._start_from_disk(flush=predecessor and not was_read_only)
+        self._report.seconds = self._clock.monotonic() - began
+        self._triggers.settled(self._clock.monotonic(), self.commit.figures())
+        self._phase(SERVING if self._failure is None else READ_ONLY)
+        return self._report
+
+    def _start_from_disk(self, *, flush: bool) -> None:
+        found, is_new = rebuild.load_or_create(self._files, self._clock, self._options)
+        if not self._options.logged:
+            manifest.store(self._files, found)
+            self._wal.manifest = found
+            self._take_over(
+                self._generations.make(self._generations.present + 1, self._mappings()), manifest.EMPTY_LSN
+            )
+            self._show()
+            return
+        if is_new:
+            self._report = rebuild.created_report()
+            store = self._generations.make(self._generations.present + 1, self._mappings())
+            base = manifest.EMPTY_LSN
+        else:
+            if flush:
+                rebuild.flush_log_buffer(self._files, self._segs, found)
+            recovered = rebuild.recover(
+                self._files, found, self._generations, self._options, self._segs.board
+            )
+            store, base, found, self._report = (
+                recovered.store,
+                recovered.lsn,
+                recovered.manifest,
+                recovered.report,
+            )
+            if self._report.cuts:
+                kept = (*found.reports, recovery.summary(self._report, self._clock.time_us()))[-16:]
+                found = replace(found, reports=kept)
+        commit = self._make_commit(store, base)
+        if flush and self._segs.logbuf is not None:
+            kernel.logbuf_init(self._segs.logbuf, kernel.logbuf_words(self._segs.logbuf)["half_bytes"])
+        self._wal.begin(commit, base, found)
+        self._install(store, commit, base)
+        self._show()
+
+    def _continue_arena(self) -> bool:
+        """Reads the dead writer's generation (rule G1); False if it can't be used."""
+        if not self._options.logged:
+            return self._continue_unlogged()
+        found = manifest.load(self._files)
+        if found is None or found.state == "creating" or self._segs.logbuf is None:
+            return False
+        halves = rebuild.buffer_halves(self._segs)
+        if not halves:
+            return False
+        number, salt, image, _ = halves[-1]
+        scan = kernel.replay_scan(image, kernel.SEGMENT_HEADER, salt)
+        if scan.link is None or scan.end_offset != len(image):
+            return False
+        built = rebuild.from_arena(self._segs, self._generations, self._mappings())
+        if built is None:
+            return False
+        store, lsn, records = built
+        self._wal.manifest = found
+        commit = self._make_commit(store, lsn)
+        capacity = next(
+            half["capacity"]
+            for half in kernel.logbuf_words(self._segs.logbuf)["halves"]
+            if half["segment"] == number
+        )
+        self._wal.resume(commit, number, salt, capacity, scan.link)
+        self._report = RecoveryReport("arena", lsn=lsn, records=records, keys=sum(store.figures()["counts"]))
+        self._install(store, commit, lsn)
+        self._show()
+        return True
+
+    def _continue_failed(self) -> bool:
+        """The way back (rule L5) of a writer that died with a failed log: its published state goes into new
+        files."""
+        found, old, logbuf = manifest.load(self._files), self._generations.present, self._segs.logbuf
+        if found is None or logbuf is None or old == 0 or not self._options.logged:
+            return False
+        words = kernel.logbuf_words(logbuf)
+        halves = [
+            half
+            for half in words["halves"]
+            if found.segments and half["segment"] == found.segments[-1].number
+        ]
+        if not halves:
+            return False
+        half, self._wal.manifest = halves[0], found
+        try:
+            entry = entry_of(self._write_checkpoint(self._plan("way back"), old))
+            store = self._generations.make(old + 1, self._mappings())
+            store.copy_from(self._segs.arenas[old & 1], old & 1, self._segs.group_lease)
+        except (BlockingIOError, ValueError, CorruptionError):
+            return False
+        base = max(half["last_lsn"], half["lsn_limit"], found.lsn_limit)
+        image = kernel.logbuf_image(logbuf, half["segment"])
+        after = self._wal.fence(found, image, half["segment"], half["synced"], entry.lsn, base)
+        kernel.logbuf_init(logbuf, words["half_bytes"])
+        commit = self._make_commit(store, base)
+        self._wal.begin(commit, base, after.with_checkpoint(entry))
+        self._report = RecoveryReport("arena", lsn=entry.lsn, keys=entry.keys, clean=False)
+        self._install(store, commit, base)
+        self._show()
+        return True
+
+    def _continue_unlogged(self) -> bool:
+        built = rebuild.from_arena(self._segs, self._generations, self._mappings())
+        if built is None:
+            return False
+        store, lsn, _ = built
+        self._wal.manifest = manifest.load(self._files)
+        self._report = RecoveryReport("arena", lsn=lsn, keys=sum(store.figures()["counts"]))
+        self._take_over(store, lsn)
+        self._show()
+        return True
+
+    def _make_commit(self, store: kernel.Store, last_lsn: int) -> kernel.Commit:
+        options = self._options
+        return kernel.Commit(
+            store,
+            self._segs.board,
+            self._segs.logbuf if options.logged else None,
+            max_transaction_bytes=options.max_transaction_bytes,
+            max_key_bytes=options.max_key_bytes + 3,
+            max_value_bytes=options.max_value_bytes + 1,
+            sync_interval=options.sync_interval,
+            last_lsn=last_lsn,
+        )
+
+    def _take_over(self, store: kernel.Store, lsn: int) -> None:
+        self._install(store, self._make_commit(store, lsn), lsn)
+
+    def _install(self, store: kernel.Store, commit: kernel.Commit, lsn: int) -> None:
+        for mapping, system in self._leases.values():
+            commit.add_lease(mapping, system)
+        commit.add_lease(self._segs.group_lease, True)
+        store.open(lsn)
+        with self._commit_lock:
+            self._store, self._commit = store, commit
+        if self._options.logged:
+            self._wal.durable_lsn = max(self._wal.durable_lsn, lsn)
+            self._wal.attach(commit)
+
+    def _show(self) -> None:
+        """Makes the new generation the present one, and closes the old to new pins."""
+        generation = self.store.generation
+        self._generations.show(generation)
+        old = self._segs.arenas[(generation + 1) & 1]
+        if kernel.arena_figures(old)["generation"]:
+            kernel.arena_close(old)
+            self._old_arena = (generation + 1) & 1
+
+    # -------------------------------------------------------------------------------------------- leases
+
+    def _mappings(self) -> list[kernel.Mapping]:
+        return [mapping for mapping, _ in self._leases.values()] + [self._segs.group_lease]
+
+    def add_lease(self, mapping: kernel.Mapping, client_id: bytes, *, system: bool = False) -> None:
+        """Takes commits from a client; before start(), too (then its readers are revoked in order, rule
+        G3)."""
+        self._leases[client_id] = (mapping, system)
+        if self._commit is not None:
+            self._commit.add_lease(mapping, system)
+
+    def remove_lease(self, client_id: bytes) -> None:
+        """A client is gone: what it had published is still committed, its pins count no more."""
+        known = self._leases.pop(client_id, None)
+        if known is not None and self._commit is not None:
+            self._commit.remove_lease(known[0])
+
+    def forget(self, client_id: bytes) -> None:
+        """Deletes the stored outcomes of a client that has been dead long enough (rule C2)."""
+        start = b"\x02o" + client_id
+        stop = start + b"\xff" * 2
+        payload = kernel.ops_build([{"op": "delete_range", "key": start, "value": stop}])
+        self._own_request += 1
+        kernel.lease_submit(
+            self._segs.group_lease,
+            self._segs.board,
+            self._own_request % 64,
+            self._own_request,
+            payload,
+            level=0,
+        )
+
+    def _nudge(self) -> None:
+        """The sync thread, after work: lets the loop look at triggers now and then, never when idle."""
+        if self._clock.monotonic() - self._looked_at > _LOOK_EVERY:
+            self._nudged = True
+            with self._commit_lock:
+                if self._commit is not None:
+                    self._commit.interrupt()
+
+    # ----------------------------------------------------------------------------------- own checkpoints
+
+    def _plan(self, reason: str) -> dict[str, Any]:
+        share = checkpoints.default_share() if reason not in ("shutdown", "way back", "request") else 1.0
+        return {
+            "reason": reason,
+            "database": self._wal.current.database,
+            "time_us": self._clock.time_us(),
+            "share": share,
+        }
+
+    def _write_checkpoint(self, plan: dict[str, Any], generation: int = 0) -> dict[str, Any]:
+        parity = (generation or self.store.generation) & 1
+        arena = self._segs.arenas[parity]
+        reader = kernel.Reader(arena, parity, self._segs.group_lease, kernel.PIN_CHECKPOINT)
+        try:
+            return checkpoints.write(self._files, reader, plan)
+        finally:
+            reader.close()
+
+
+def entry_of(meta: dict[str, Any]) -> CheckpointEntry:
+    """The manifest's entry for what checkpoints.write has written."""
+    return CheckpointEntry(
+        meta["lsn"], meta["keys"], meta["bytes"], meta["time_us"], meta["salt"], bytes(meta["digest"])
+    )

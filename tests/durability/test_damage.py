@@ -1,0 +1,183 @@
+"""Torn or damaged (rule L3): what is cut, what is refused, and what until_damage leaves out."""
+
+import pytest
+from durability.rig import Machine, options
+
+from memdb import errors
+from memdb.durability import judge, manifest, segments
+from memdb.durability.manifest import SegmentEntry
+from memdb.shm import _kernel as kernel
+
+SEGMENT = segments.path_of(1)
+
+
+def offsets(machine: Machine, path: str = SEGMENT) -> list[tuple[int, int, int]]:
+    """(offset, padded, type) of every record of a segment."""
+    image = bytes(machine.files.contents(path))
+    salt = segments.read_header(image, path).salt
+    found, offset = [], kernel.SEGMENT_HEADER
+    while (record := kernel.record_read(image, offset, salt)).verdict == kernel.RECORD_GOOD:
+        found.append((offset, record.padded, record.type))
+        offset += record.padded
+    return found
+
+
+def written(level: str = "full", size: int = 40) -> Machine:
+    machine = Machine().start()
+    for i in range(5):
+        machine.set(f"k{i}", b"%d" % i * size, level)
+    return machine
+
+
+def test_every_flipped_byte_of_a_durable_record_is_corruption() -> None:
+    machine = written()
+    machine.engine.sync()
+    at, padded, _ = offsets(machine)[2]
+    for offset in range(at, at + padded, 5):
+        copy = machine.files.survivor()
+        copy.damage(SEGMENT, offset, 0x10)
+        with pytest.raises(errors.CorruptionError) as caught:
+            machine.reboot(copy).start()
+        assert (caught.value.file, caught.value.offset, caught.value.lsn) == (SEGMENT, at, 3)
+
+
+def test_a_flipped_bit_of_the_header_is_corruption() -> None:
+    machine = written()
+    machine.files.damage(SEGMENT, 20)
+    with pytest.raises(errors.CorruptionError) as caught:
+        machine.reboot().start()
+    assert (caught.value.file, caught.value.offset) == (SEGMENT, 0)
+
+
+def test_damage_above_what_is_durable_is_no_tear_without_a_sector_of_zeros() -> None:
+    machine = written("os")
+    at, padded, _ = offsets(machine)[-1]
+    machine.files.damage(SEGMENT, at + padded // 2)
+    with pytest.raises(errors.CorruptionError, match="no sector of zeros"):
+        machine.reboot().start()
+
+
+def test_a_tear_above_what_is_durable_is_cut_kept_and_reported() -> None:
+    machine = written("os", size=1500)
+    records = offsets(machine)
+    at = records[-2][0]
+    sector = (at // 512 + 1) * 512
+    machine.files.contents(SEGMENT)[sector : sector + 512] = bytes(512)  # a page that did not reach the disk
+    before = bytes(machine.files.contents(SEGMENT))
+    again = machine.reboot().start()
+    assert sorted(again.names()) == ["k0", "k1", "k2"], "the whole record behind the hole is cut, too"
+    (cut,) = again.report.cuts
+    assert (cut.file, cut.offset, cut.first_lsn, cut.last_lsn) == (SEGMENT, at, 5, 6)
+    kept = again.files.read(cut.quarantine)
+    assert kept == before[at : at + cut.bytes]
+    lsn = again.set("new", b"1")
+    assert lsn > cut.last_lsn, "numbers that were handed out are not used again"
+    third = again.reboot().start()
+    assert third.report.cuts == []
+    assert sorted(third.names()) == ["k0", "k1", "k2", "new"]
+
+
+def test_a_hole_below_a_durable_record_is_damage_though_it_looks_torn() -> None:
+    machine = written("os", size=600)
+    machine.engine.sync()  # its mark says what is durable
+    at = offsets(machine)[2][0]
+    sector = (at // 512 + 1) * 512
+    machine.files.contents(SEGMENT)[sector : sector + 512] = bytes(512)
+    with pytest.raises(errors.CorruptionError, match="was durable"):
+        machine.reboot().start()
+
+
+def test_a_durable_tail_that_is_gone_is_damage() -> None:
+    machine = written("full")
+    machine.engine.rotate()
+    machine.set("z", b"1", "full")
+    machine.engine.stop()
+    last = segments.path_of(2)
+    at, padded, _ = next(one for one in offsets(machine, last) if one[2] == kernel.RECORD_COMMIT)
+    machine.files.contents(last)[at : at + padded] = bytes(padded)
+    with pytest.raises(errors.CorruptionError) as caught:
+        machine.reboot().start()
+    assert caught.value.file == last
+
+
+def test_until_damage_stops_before_it_and_says_what_is_left_out() -> None:
+    machine = written()
+    machine.engine.rotate()
+    machine.set("late", b"1", "full")
+    machine.engine.sync()
+    at = offsets(machine)[3][0]
+    machine.files.damage(SEGMENT, at + 90)
+    with pytest.raises(errors.CorruptionError):
+        machine.reboot().start()
+    lenient = machine.reboot(options=options(recovery="until_damage")).start()
+    assert sorted(lenient.names()) == ["k0", "k1"]
+    assert {cut.file for cut in lenient.report.cuts} == {SEGMENT, segments.path_of(2)}
+    assert all(lenient.files.exists(cut.quarantine) for cut in lenient.report.cuts)
+    lenient.set("new", b"1")
+    strict = lenient.reboot(options=options()).start()
+    assert sorted(strict.names()) == ["k0", "k1", "new"]
+
+
+def test_a_missing_segment_is_damage() -> None:
+    machine = written()
+    machine.engine.rotate()
+    machine.files.unlink(SEGMENT)
+    with pytest.raises(errors.CorruptionError, match="missing"):
+        machine.reboot().start()
+
+
+def test_every_flipped_byte_of_the_manifest_is_corruption() -> None:
+    machine = written()
+    data = bytes(machine.files.contents("MANIFEST"))
+    for at in range(len(data)):
+        bad = bytearray(data)
+        bad[at] ^= 0x04
+        with pytest.raises(errors.CorruptionError):
+            manifest.decode(bytes(bad))
+    with pytest.raises(errors.CorruptionError):
+        manifest.decode(data[:-1])
+
+
+def test_a_later_format_is_named_not_called_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = written()
+    now = manifest.load(machine.files)
+    assert now is not None
+    monkeypatch.setattr(manifest, "FORMAT", 2)
+    later = manifest.encode(now)
+    monkeypatch.undo()
+    with pytest.raises(errors.FormatTooNew) as caught:
+        manifest.decode(later)
+    assert (caught.value.found, caught.value.supported) == (2, 1)
+
+
+def test_every_single_zeroed_sector_above_the_durable_part_is_recovered_from() -> None:
+    machine = written("os", size=900)
+    begin, end = offsets(machine)[1][0], sum(offsets(machine)[-1][:2])
+    whole = machine.names()
+    for sector in range(-(-begin // 512), -(-end // 512)):
+        copy = machine.files.survivor()
+        copy.contents(SEGMENT)[sector * 512 : sector * 512 + 512] = bytes(512)
+        again = machine.reboot(copy).start()
+        found = again.names()
+        assert found == {name: whole[name] for name in sorted(whole)[: len(found)]}
+        assert again.report.cuts
+
+
+def test_the_judge_sees_d_behind_a_hole() -> None:
+    salt = 99
+
+    def record(lsn: int, durable: int, offset: int) -> bytes:
+        return kernel.record_build(
+            kernel.RECORD_COMMIT, lsn, durable, b"c" * 16, 1, 1, 1, 0, bytes(8), salt=salt, offset=offset
+        )
+
+    image = bytearray(kernel.SEGMENT_HEADER + 4096)
+    at = kernel.SEGMENT_HEADER
+    image[at : at + 88] = record(5, 0, at)
+    behind = at + 1024
+    image[behind : behind + 88] = record(9, 7, behind)
+    entry = SegmentEntry(1, salt, len(image), 1, 1)
+    found = judge.judge_open(bytes(image), "x", entry, 0)
+    assert (found.kind, found.last_lsn, found.durable_lsn, found.lost_lsn) == ("damaged", 5, 7, 9)
+    image[behind : behind + 88] = record(9, 5, behind)
+    assert judge.judge_open(bytes(image), "x", entry, 0).kind == "torn"
