@@ -262,6 +262,8 @@ class Attachment:
             )
         except TimeoutError as error:
             raise self._timed_out(patience) from error
+        except FileNotFoundError as error:
+            raise errors.NotADatabase(f"the directory {self.path} was removed", path=self.path) from error
         except PermissionError as error:
             why = (
                 "so none can be started for reading either"
@@ -401,7 +403,7 @@ class Attachment:
         return answer
 
     def why_read_only(self) -> errors.Error | None:
-        """Why the engine takes no writes now: WriterPoisoned, LogFailed, DiskFullError; None if it takes them."""
+        """Why the engine takes no writes now: WriterPoisoned, LogFailed, DiskFullError; else None."""
         info = self.control("info")["info"]
         failure = info.get("poison") or info.get("wal", {}).get("failure")
         return errors.from_wire(failure) if failure else None
@@ -443,7 +445,7 @@ def attach(
         place.prepare(where, handle)
     fd = place.open_directory(where)
     try:
-        memory_only = memory_only or place.is_memory_home(fd)
+        memory_only = memory_only or place.is_memory_home(where)
         if not memory_only:
             place.check_contents(where, fd, handle)
         if handle.durability == "none":

@@ -20,8 +20,8 @@ from memdb.actors.directory import Home
 from memdb.actors.processes import EXIT_ORPHANED, Post, call_at_death
 from memdb.actors.segments import GroupSegments
 from memdb.actors.wire import Message
-from memdb.durability import checkpoints
-from memdb.durability.files import RealFiles
+from memdb.durability import checkpoints, judge, manifest, segments
+from memdb.durability.files import Files, RealFiles
 from memdb.options import EngineOptions
 from memdb.shm import _kernel
 
@@ -74,13 +74,53 @@ class _Checkpointer:
             reader.close()
 
     def check(self) -> Message:
-        """Walks the whole present generation."""
+        """Walks the whole present generation, then every checkpoint and every ended log segment."""
         reader = self._reader()
         try:
-            problems = [list(problem) for problem in reader.verify()]
-            return {"lsn": reader.lsn, "keys": reader.count, "problems": problems}
+            problems = [_problem("arena", text, offset, lsn) for offset, lsn, text in reader.verify()]
+            found = {"lsn": reader.lsn, "keys": reader.count}
         finally:
             reader.close()
+        checked, damaged = _check_files(self._files)
+        return {**found, **checked, "problems": problems + damaged}
+
+
+def _problem(where: str, text: str, offset: int | None, lsn: int | None) -> Message:
+    return {"where": where, "text": text, "offset": offset, "lsn": lsn or None}
+
+
+def _check_files(files: Files) -> tuple[Message, list[Message]]:
+    """({"checkpoints", "segments"} checked, problems). The segment that is written to is left to recovery."""
+    named = manifest.load(files)
+    if named is None:
+        return {"checkpoints": 0, "segments": 0}, []
+    ended = [entry for entry in named.segments if entry.end is not None]
+    problems: list[Message] = []
+    entries: list[manifest.CheckpointEntry | manifest.SegmentEntry] = [*named.checkpoints, *ended]
+    for entry in entries:
+        try:
+            if isinstance(entry, manifest.CheckpointEntry):
+                checkpoints.verify(files, entry)
+            else:
+                _check_segment(files, entry)
+        except errors.CorruptionError as error:
+            now = manifest.load(files)
+            if now is not None and entry in (
+                *now.checkpoints,
+                *now.segments,
+            ):  # else it was retired meanwhile
+                problems.append(_problem(error.file or "?", error.message, error.offset, error.lsn))
+    return {"checkpoints": len(named.checkpoints), "segments": len(ended)}, problems
+
+
+def _check_segment(files: Files, entry: manifest.SegmentEntry) -> None:
+    path = segments.path_of(entry.number)
+    image = files.read(path)
+    if image is None:
+        raise errors.CorruptionError(f"{path} is named in the MANIFEST and missing", path)
+    judgement = judge.judge_ended(image, path, entry)
+    if judgement.kind != "whole":
+        raise judge.damage(path, judgement, entry)
 
 
 def _perform(worker: _Checkpointer, message: Message) -> Message:

@@ -10,7 +10,6 @@ Invariants:
   A moved parent gives no such event; `is_present` is therefore also asked before work that writes files.
 """
 
-import ctypes
 import os
 import shutil
 from typing import Final
@@ -54,6 +53,8 @@ class DirectoryWatch:
     """
 
     def __init__(self, home: Home) -> None:
+        import ctypes  # the supervisor's alone: clients import this module, too
+
         libc = ctypes.CDLL(None, use_errno=True)
         self.fd: int = libc.inotify_init1(_IN_CLOEXEC | _IN_NONBLOCK)
         if self.fd < 0:

@@ -68,10 +68,11 @@ class _Reaper:
                         self._drop(client)
                         self._client_of[fds[0]], self._pidfd_of[client] = client, fds[0]
                         self._epoll.register(fds[0], select.EPOLLIN)
-                elif op == "gone":
+                elif op == "unwatch":
                     with self._lock:
                         self._drop(client)
-                    heapq.heappush(self._due, (time.monotonic() + OUTCOMES_KEPT, client))
+                elif op == "gone":
+                    heapq.heappush(self._due, (message["when"] + OUTCOMES_KEPT, client))
             self._forget_due()
 
     def _time_left(self) -> float | None:

@@ -78,14 +78,15 @@ class Requests:
         for connection in self._joining:
             connection.say({"status": status})
 
-    def refuse(self, error: errors.Error) -> None:
-        """Nobody who waits at the door can come in."""
+    def refuse(self, error: errors.Error) -> bool:
+        """Nobody who waits at the door can come in; False if nobody waits there."""
         joining, self._joining = self._joining, set()
         for connection in joining:
             connection.fail(error)
+        return bool(joining)
 
     def _hello(self, connection: Connection, request: Message) -> None:
-        refusal = _version_refusal(request)
+        refusal = _version_refusal(request) or self._group.refusal
         if refusal is not None:
             connection.fail(refusal)
             return

@@ -168,8 +168,11 @@ def _create_board() -> int:
 
 
 def _create_logbuf(half: int) -> tuple[int, int]:
-    """A memfd, not a segment on /dev/shm: its halves fill as the log grows, and a store into a full tmpfs would be a
-    SIGBUS in the middle of a commit. Only processes of this group ever map it, and they inherit it."""
+    """A memfd, not a segment on /dev/shm.
+
+    Its halves fill as the log grows, and a store into a full tmpfs would be a SIGBUS in the middle of a
+    commit. Only processes of this group map it, and they inherit it.
+    """
     size = _kernel.logbuf_bytes(half)
     fd = os.memfd_create("memdb-logbuf", os.MFD_CLOEXEC)
     os.ftruncate(fd, size)

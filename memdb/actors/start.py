@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 from typing import Final
 
-import memdb
 from memdb import errors
 from memdb.actors import wire
 from memdb.actors.locks import GROUP_BYTE, STARTER_BYTE, FileLock
@@ -110,7 +109,7 @@ def _interpreter() -> str:
 
 def _environment() -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_HANDED_ON}
-    environment["PYTHONPATH"] = str(Path(memdb.__path__[0]).resolve().parent)
+    environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
     return environment
 
 

@@ -18,6 +18,7 @@ import resource
 import secrets
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -75,6 +76,7 @@ class Supervisor:
         self.actors = {role: Actor(role, own) for role in ("writer", "checkpointer", "reaper")}
         self.phase = "starting"
         self.poison: errors.WriterPoisoned | None = None
+        self.refusal: errors.Error | None = None
         self.recovery: Message = {}
         self.exit_code = 0
         self._asked: dict[int, _Asked] = {}
@@ -82,6 +84,9 @@ class Supervisor:
         self._waiting: list[Callable[[], None]] = []  # connections whose hello waits for the group to serve
         self._linger: Timer | None = None
         self._status_timer: Timer | None = None
+        self._departed: dict[
+            bytes, float
+        ] = {}  # client ids and when they went; their outcomes are stored still
         self._deaths: tuple[int, int] = (-1, 0)  # LSN, how many writers died at it
         self._served = False
         self._flushing = False
@@ -196,9 +201,9 @@ class Supervisor:
         elif op == "dead":
             self.farewell(message["client"], "died")
         elif op == "forget":
-            alive = {client.client_id for client in self.clients.everyone()}
-            gone = [client for client in message["clients"] if client not in alive]
-            self.ask("writer", "forget", lambda reply: None, clients=gone)
+            for client_id in message["clients"]:
+                self._departed.pop(client_id, None)
+            self.ask("writer", "forget", lambda reply: None, clients=message["clients"])
         elif op == "trigger":
             self.requests.checkpoint(message["reason"], lambda reply: None)
         elif op == "refused":
@@ -206,15 +211,23 @@ class Supervisor:
 
     def _ready(self, actor: Actor, message: Message) -> None:
         actor.ready = True
+        if self.phase == "ending":  # a SIGTERM that came before it had its own handler was lost
+            self.tell(actor.role, {"op": "stop"})
+            return
         for asked_id, asked in list(self._asked.items()):
             if asked.role == actor.role:
                 actor.tell({**asked.message, "id": asked_id})
         if actor.role == "reaper":
             for client in self.clients.outside():
                 self._have_watched(client)
+            for client_id, when in self._departed.items():
+                self._have_forgotten(client_id, when)
         if actor.role != "writer":
             return
         self.recovery = message["recovery"] or self.recovery
+        for client_id in message["outcomes"]:
+            if self.clients.get(client_id) is None and client_id not in self._departed:
+                self._have_forgotten(client_id, time.monotonic())
         for client in self.clients.everyone():
             if client.known:
                 self._known(client.client_id)
@@ -289,12 +302,13 @@ class Supervisor:
             proceed()
 
     def _refuse(self, error: errors.Error) -> None:
-        """The group can't serve: everybody who waits is told why, and it ends."""
+        """The group can't serve: those who wait, or else the first who comes, are told why, and it ends."""
         log.error("the group ends: %s", error)
         self.exit_code = EXIT_REFUSED
-        self.requests.refuse(error)
+        self.refusal = error
         self._waiting.clear()
-        self._close()
+        told = self.requests.refuse(error)
+        self.loop.after(0 if told else _FIRST_CLIENT / 10, self._close)
 
     # --------------------------------------------------------------------------------------- requests
 
@@ -369,10 +383,16 @@ class Supervisor:
         if client.pidfd is not None and self.actors["reaper"].ready:
             self.tell("reaper", {"op": "watch", "client": client.client_id}, (client.pidfd,))
 
+    def _have_forgotten(self, client_id: bytes, departed: float) -> None:
+        self._departed[client_id] = departed
+        if self.actors["reaper"].ready:
+            self.tell("reaper", {"op": "gone", "client": client_id, "when": departed})
+
     def _known(self, client_id: bytes) -> None:
         client = self.clients.get(client_id)
         if client is not None and client.on_known is not None:
-            client.on_known, proceed = None, client.on_known
+            proceed = client.on_known
+            client.on_known = None
             proceed()
 
     def farewell(self, client_id: bytes, how: str) -> None:
@@ -383,7 +403,8 @@ class Supervisor:
         self.tell("writer", {"op": "remove_lease", "client": client_id})
         if client.role is None:
             log.debug("client %s (pid %d) %s", client_id.hex(), client.pid, how)
-            self.tell("reaper", {"op": "gone", "client": client_id})
+            self.tell("reaper", {"op": "unwatch", "client": client_id})
+            self._have_forgotten(client_id, time.monotonic())
             self.progress.say_clients(len(self.clients.outside()))
         if client.connection is not None:
             client.connection.client_id = None

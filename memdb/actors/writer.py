@@ -39,6 +39,8 @@ __all__ = ["Job", "main"]
 log = logging.getLogger("memdb.engine")
 
 _STOP: Final = "stop"
+_OUTCOMES: Final = b"\x02o"
+"""Stored keys of outcomes begin so; the client id follows (rule C2)."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,20 @@ def _engine_segments(job: Job) -> EngineSegments:
     )
 
 
+def _clients_with_outcomes(job: Job, engine: DurableEngine) -> list[bytes]:
+    """Ids of all clients of whose commits an outcome is stored: who has gone is to be forgotten in time."""
+    parity = engine.store.generation & 1
+    lease = _kernel.Mapping.anonymous(_kernel.lease_bytes())
+    _kernel.lease_init(lease, bytes(16))
+    # Nothing is reused before the commit loop runs, so this pin needs nobody to scan it.
+    reader = _kernel.Reader(engine.store.mapping, parity, lease, _kernel.PIN_SNAPSHOT)
+    found: set[bytes] = set()
+    for payload, _ in reader.batches(start=_OUTCOMES, stop=_OUTCOMES + b"\xff" * 25):
+        found.update(key[2:18] for key, _, _, _ in _kernel.batch_items(payload))
+    reader.close()
+    return sorted(found - {bytes(16)})
+
+
 def main(post: Post, job: Job) -> int:
     """The process's body."""
     serving = threading.Event()
@@ -257,7 +273,7 @@ def main(post: Post, job: Job) -> int:
     signal.signal(signal.SIGTERM, writer.drain)
     serving.set()
     threading.Thread(target=writer.listen, name="mailbox", daemon=True).start()
-    post.send("ready", recovery=plain(report))
+    post.send("ready", recovery=plain(report), outcomes=_clients_with_outcomes(job, engine))
     code = writer.serve()
     lock.close()
     return code

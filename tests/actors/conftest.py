@@ -1,4 +1,4 @@
-"""Fixtures of the process group's tests: a directory whose group is ended, and whose leftovers are looked for."""
+"""Fixtures of the process group's tests: a directory whose group is ended, with a look for leftovers."""
 
 import os
 import signal
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from actors.group_tools import Opener, processes_of, wait_until
+
 from memdb.attach import Attachment, attach
 from memdb.options import parse
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from actors.group_tools import Opener, processes_of, python, wait_until
 
+import memdb
 from memdb import errors
 from memdb.actors import wire
 from memdb.actors.supervisor import POISON_DEATHS
 from memdb.attach import Attachment
-from actors.group_tools import Opener, processes_of, python, wait_until
 
 ATTACH = """
 import os, sys, time
@@ -58,7 +59,9 @@ def test_handles_of_one_process_share_one_attachment(place: Path, opener: Opener
 
 
 def test_many_openers_at_one_moment_start_one_group(place: Path) -> None:
-    code = ATTACH + """
+    code = (
+        ATTACH
+        + """
 gate, told = os.pipe()
 children = []
 for number in range(50):
@@ -75,6 +78,7 @@ os.close(told)
 failed = sum(os.waitpid(child, 0)[1] != 0 for child in children)
 sys.exit(failed)
 """
+    )
     crowd = python(code, place)
     output = crowd.communicate(timeout=60)[0].split()
     assert crowd.returncode == 0
@@ -95,13 +99,16 @@ def test_a_memdb_folder_of_the_caller_is_not_picked_up(place: Path, tmp_path: Pa
 
 def test_the_group_takes_nothing_of_its_opener(place: Path) -> None:
     """An opener's pipes end with it, its waitpid(-1) finds no child, and Ctrl-C does not reach the group."""
-    code = ATTACH + """
+    code = (
+        ATTACH
+        + """
 a = opened(sys.argv[1], linger=3.0)
 try:
     print(os.waitpid(-1, os.WNOHANG))
 except ChildProcessError:
     print("no child")
 """
+    )
     caller = python(code, place, stderr=subprocess.PIPE, start_new_session=True)
     output, noise = caller.communicate(timeout=20)  # would wait for ever if an actor held the pipes
     assert output.strip() == "no child" and noise == ""
@@ -131,12 +138,15 @@ def test_other_options_are_named(place: Path, opener: Opener) -> None:
         opener(max_memory="128MiB")
     assert caught.value.mismatches == (("max_memory", 128 << 20, 64 << 20),)
     opener(max_memory="64MiB")
-    code = ATTACH + """
+    code = (
+        ATTACH
+        + """
 try:
     opened(sys.argv[1], linger=77.0)
 except ValueError as error:
     print(error)
 """
+    )
     assert "linger" in python(code, place).communicate()[0]
 
 
@@ -228,7 +238,9 @@ def test_a_dead_client_is_noticed_by_its_pidfd(place: Path, opener: Opener) -> N
 def test_a_closed_socket_is_no_death(place: Path, opener: Opener) -> None:
     """A process that closes all its descriptors, as daemons do, still has its lease."""
     attachment = opener()
-    code = ATTACH + "a = opened(sys.argv[1]); os.closerange(3, 100); print('in', flush=True); sys.stdin.read()"
+    code = (
+        ATTACH + "a = opened(sys.argv[1]); os.closerange(3, 100); print('in', flush=True); sys.stdin.read()"
+    )
     other = python(code, place)
     assert other.stdout is not None and other.stdout.readline() == "in\n"
     attachment.control("sync")
@@ -239,6 +251,8 @@ def test_a_closed_socket_is_no_death(place: Path, opener: Opener) -> None:
 
 def test_three_deaths_at_one_lsn_make_the_group_read_only(place: Path, opener: Opener) -> None:
     attachment = opener()
+    with memdb.open(place) as db:
+        db["key"] = "kept"
     for _ in range(POISON_DEATHS):
         writer = pids(attachment)["writer"]
         os.kill(writer, signal.SIGSEGV)
@@ -250,6 +264,10 @@ def test_three_deaths_at_one_lsn_make_the_group_read_only(place: Path, opener: O
         attachment.control("sync")
     code = ATTACH + "a = opened(sys.argv[1]); print(type(a.poison).__name__)"
     assert python(code, place).communicate()[0].strip() == "WriterPoisoned"
+    with memdb.open(place, timeout=1.0) as db:
+        assert db["key"] == "kept"
+        with pytest.raises(errors.Error):
+            db["key"] = "changed"
     assert attachment.stop()
 
 
@@ -257,7 +275,9 @@ def test_three_deaths_at_one_lsn_make_the_group_read_only(place: Path, opener: O
 
 
 def test_a_forked_child_attaches_anew(place: Path, opener: Opener) -> None:
-    code = ATTACH + """
+    code = (
+        ATTACH
+        + """
 a = opened(sys.argv[1])
 before = a.client.client_id
 if os.fork() == 0:
@@ -270,6 +290,7 @@ assert a.group_alive() and a.client.client_id == before
 a.release()
 sys.exit(os.waitstatus_to_exitcode(status))
 """
+    )
     parent = python(code, place)
     parent.communicate()
     assert parent.returncode == 0
@@ -325,7 +346,9 @@ def test_sigterm_drains(place: Path, opener: Opener) -> None:
 
 
 def test_the_death_of_the_last_client_begins_the_end(place: Path) -> None:
-    other = python(ATTACH + "a = opened(sys.argv[1], linger=0.1); print('in', flush=True); sys.stdin.read()", place)
+    other = python(
+        ATTACH + "a = opened(sys.argv[1], linger=0.1); print('in', flush=True); sys.stdin.read()", place
+    )
     assert other.stdout is not None and other.stdout.readline() == "in\n"
     other.kill()
     other.communicate()
@@ -337,7 +360,7 @@ def test_a_removed_directory_ends_the_group(place: Path, opener: Opener) -> None
 
     attachment = opener(linger=None)
     shutil.rmtree(place)
-    wait_until(lambda: not processes_of(place))
+    wait_until(lambda: not attachment.group_alive())
     assert not place.exists()
     with pytest.raises(errors.EngineDied, match="removed"):
         attachment.reattach(time.monotonic() + 5)
@@ -347,7 +370,7 @@ def test_a_replaced_directory_ends_the_group(place: Path, opener: Opener) -> Non
     attachment = opener(linger=None)
     place.rename(place.with_name("moved"))
     place.mkdir()
-    wait_until(lambda: not processes_of(place))
+    wait_until(lambda: not attachment.group_alive())
     assert os.listdir(place) == []
     with pytest.raises(errors.EngineDied, match="another directory"):
         attachment.reattach(time.monotonic() + 5)
@@ -388,15 +411,18 @@ def test_a_memory_only_database_can_not_come_back(opener: Opener, place: Path) -
     home = attachment.path
     for process in processes_of(home):
         process.kill()
-    wait_until(lambda: not processes_of(home))
+    wait_until(lambda: not attachment.group_alive())
     with pytest.raises(errors.EngineDied, match="memory-only"):
         attachment.reattach(time.monotonic() + 5)
-    code = ATTACH + """
+    code = (
+        ATTACH
+        + """
 try:
     opened(sys.argv[1])
 except Exception as error:
     print(type(error).__name__)
 """
+    )
     assert python(code, home).communicate()[0].strip() == "EngineDied"
     attachment.release()
     subprocess.run(["rm", "-r", home], check=True)
@@ -406,8 +432,10 @@ except Exception as error:
 
 
 def test_ctrl_c_interrupts_the_wait_for_a_group_that_does_not_answer(place: Path) -> None:
-    """GROUP is held, but nobody listens: the opener waits, and can be interrupted, or gives up and says who it is."""
-    code = ATTACH + """
+    """GROUP is held, but nobody listens: the opener waits, or gives up and says who holds it."""
+    code = (
+        ATTACH
+        + """
 from memdb.actors.locks import FileLock
 os.mkdir(sys.argv[1])
 fd = os.open(sys.argv[1], os.O_RDONLY)
@@ -422,6 +450,7 @@ try:
 except KeyboardInterrupt:
     print("interrupted")
 """
+    )
     waiting = python(code, place, stderr=sys.stderr)
     assert waiting.stdout is not None
     assert waiting.stdout.readline() == "OpenTimeout True\n"
@@ -429,3 +458,57 @@ except KeyboardInterrupt:
     select.select([], [], [], 0.2)
     waiting.send_signal(signal.SIGINT)
     assert waiting.communicate(timeout=5)[0] == "interrupted\n"
+
+
+# --------------------------------------------------------------------------------- commits, checks, outcomes
+
+
+def test_acknowledged_commits_survive_every_death(place: Path) -> None:
+    with memdb.open(place, linger=0) as db:
+        for number, role in enumerate(["writer", "checkpointer", "reaper", "supervisor", "all"]):
+            db[f"before {role}"] = number
+            processes = db.info().processes
+            victims = processes.values() if role == "all" else [processes[role]]
+            for victim in victims:
+                os.kill(victim.pid, signal.SIGKILL)
+            db[f"after {role}"] = number  # a delay, no error
+        assert len(db) == 10
+        db.checkpoint()
+        db.rotate_wal()
+        report = db.check()
+        assert report.ok, str(report)
+    with memdb.open(place, linger=0) as db:
+        assert len(db) == 10
+
+
+def test_damage_of_a_checkpoint_is_found_and_named(place: Path) -> None:
+    with memdb.open(place, linger=0) as db:
+        db["key"] = b"x" * 1000
+        db.checkpoint()
+        (checkpoint,) = (place / "checkpoints").glob("*.ckpt")
+        data = bytearray(checkpoint.read_bytes())
+        data[4096 + 200] ^= 1
+        checkpoint.write_bytes(data)
+        report = db.check()
+        assert not report.ok and checkpoint.name in str(report)
+
+
+def test_the_last_checkpoint_makes_the_next_start_clean(place: Path, opener: Opener) -> None:
+    with memdb.open(place, linger=0) as db:
+        db["key"] = "value"
+    assert len(list((place / "checkpoints").glob("*.ckpt"))) == 1
+    recovery = opener(linger=0).control("info")["info"]["recovery"]
+    assert recovery["clean"] and recovery["records"] == 0 and recovery["checkpoint_lsn"] > 0
+
+
+def test_an_error_of_recovery_reaches_every_opener(place: Path) -> None:
+    with memdb.open(place, linger=0) as db:
+        db["key"] = "value"
+    manifest = place / "MANIFEST"
+    data = bytearray(manifest.read_bytes())
+    data[-1] ^= 1
+    manifest.write_bytes(data)
+    for _ in range(2):
+        with pytest.raises(errors.CorruptionError, match="MANIFEST"):
+            memdb.open(place)
+    wait_until(lambda: not processes_of(place))

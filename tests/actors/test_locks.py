@@ -26,7 +26,10 @@ def test_one_of_two_gets_the_lock(directory: int) -> None:
 
 
 def test_the_two_bytes_are_two_locks(directory: int) -> None:
-    with FileLock(directory, "GROUP", GROUP_BYTE) as group, FileLock(directory, "GROUP", STARTER_BYTE) as starter:
+    with (
+        FileLock(directory, "GROUP", GROUP_BYTE) as group,
+        FileLock(directory, "GROUP", STARTER_BYTE) as starter,
+    ):
         assert group.acquire(wait=False) and starter.acquire(wait=False)
 
 

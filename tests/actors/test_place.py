@@ -57,7 +57,14 @@ def _table(kind: str, point: str, device: str = "0:99") -> str:
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("nfs4", "NFS"), ("cifs", "CIFS/SMB"), ("9p", "9p"), ("fuse.sshfs", "FUSE"), ("ext4", None), ("tmpfs", None)],
+    [
+        ("nfs4", "NFS"),
+        ("cifs", "CIFS/SMB"),
+        ("9p", "9p"),
+        ("fuse.sshfs", "FUSE"),
+        ("ext4", None),
+        ("tmpfs", None),
+    ],
 )
 def test_kinds_of_file_systems(tmp_path: Path, kind: str, name: str | None) -> None:
     assert filesystems.unreliable_kind(str(tmp_path), _table(kind, str(tmp_path))) == name
@@ -75,7 +82,9 @@ def test_a_mount_point_with_a_space(tmp_path: Path) -> None:
     assert filesystems.unreliable_kind(str(tmp_path / "my files"), table) == "NFS"
 
 
-def test_a_network_file_system_is_refused_unless_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_file_system_is_refused_unless_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(filesystems, "unreliable_kind", lambda path: "NFS")
     with pytest.raises(errors.UnsupportedFilesystem, match="allow_network_fs"):
         _look(tmp_path / "data")
