@@ -1,4 +1,5 @@
-"""memdb: a transactional, ordered, durable key/value database in shared memory, for Python services of several processes.
+"""memdb: a transactional, ordered, durable key/value database in shared memory, for Python services of
+several processes.
 
 >>> import memdb
 >>> with memdb.open("data") as db:
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
         linger: float | None
         snapshot_max_age: float
 
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -145,25 +147,28 @@ def __dir__() -> list[str]:
 
 
 def open(path: "str | _os.PathLike[str] | None" = None, **options: "Unpack[OpenOptions]") -> "Database":
-    """Opens the database of a directory: starts its engine, or joins the one that runs. Without *path*: in memory only.
+    """Opens the database of a directory: starts its engine, or joins the one that runs. Without *path*: in
+    memory only.
 
     Returns when the engine serves. The options and their defaults, of this handle: ``durability="os"``,
-    ``readonly=False``, ``timeout=30.0`` and ``open_timeout=10.0`` (seconds without progress), ``create=True``,
-    ``allow_network_fs=False``; of the engine, compared with the running one's only if passed: ``sync_interval=0.2``,
-    ``max_memory="1GiB"``, ``max_key_bytes=1024``, ``max_value_bytes="1MiB"``, ``max_transaction_bytes="32MiB"``,
-    ``segment_bytes="64MiB"``, ``checkpoint_interval=300``, ``checkpoint_wal_bytes="100MiB"``,
-    ``checkpoint_dirty_keys=1_000_000``, ``keep_checkpoints=3``, ``keep_segments=5``, ``recovery="strict"``,
-    ``query_workers=0``, ``linger=2.0``, ``snapshot_max_age=600``. Sizes: an int of bytes or a string like ``"64MiB"``.
+    ``readonly=False``, ``timeout=30.0`` and ``open_timeout=10.0`` (seconds without progress),
+    ``create=True``, ``allow_network_fs=False``; of the engine, compared with the running one's only if
+    passed: ``sync_interval=0.2``, ``max_memory="1GiB"``, ``max_key_bytes=1024``, ``max_value_bytes="1MiB"``,
+    ``max_transaction_bytes="32MiB"``, ``segment_bytes="64MiB"``, ``checkpoint_interval=300``,
+    ``checkpoint_wal_bytes="100MiB"``, ``checkpoint_dirty_keys=1_000_000``, ``keep_checkpoints=3``,
+    ``keep_segments=5``, ``recovery="strict"``, ``query_workers=0``, ``linger=2.0``, ``snapshot_max_age=600``.
+    Sizes: an int of bytes or a string like ``"64MiB"``.
 
     Raises TypeError and ValueError for options; NotADatabase, UnsupportedFilesystem, UnsupportedPlatform,
-    ContainerMismatch, FormatTooNew, OptionMismatch, OpenTimeout, ReadOnlyError, EngineDied, CorruptionError. Cost: about
-    0.3 s where the engine is started, a few ms where it runs.
+    ContainerMismatch, FormatTooNew, OptionMismatch, OpenTimeout, ReadOnlyError, EngineDied, CorruptionError.
+    Cost: about 0.3 s where the engine is started, a few ms where it runs.
 
     >>> db = memdb.open("data", durability="full", max_memory="2GiB")
     """
     if not _sys.platform.startswith("linux"):
         raise UnsupportedPlatform(
-            f"memdb's engine needs Linux 5.8 or later, and this is {_sys.platform}: run it in a Linux container or machine"
+            f"memdb's engine needs Linux 5.8 or later, and this is {_sys.platform}: "
+            "run it in a Linux container or machine"
         )
     from memdb.database import open_database
 

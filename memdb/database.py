@@ -1,7 +1,8 @@
 """The database handle: a MutableMapping in key order over the kernel's reads and commits.
 
-Owns: the public class ``Database``. The hot calls (``get``, ``set``, iteration …) are inherited from the kernel's binding
-without a Python frame in between; what is here either happens seldom or is a few calls of those.
+Owns: the public class ``Database``. The hot calls (``get``, ``set``, iteration …) are inherited from the
+kernel's binding without a Python frame in between; what is here either happens seldom or is a few calls of
+those.
 
 Invariants:
 
@@ -13,7 +14,7 @@ import os
 import sys
 from collections.abc import MutableMapping
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any
 
 from memdb import attach as _attach
 from memdb import options as _options
@@ -30,14 +31,13 @@ __all__ = ["Database", "open_database"]
 class Database(_kernel.Writes, OrderedReads, MutableMapping[Any, Any]):  # type: ignore[misc]
     """A handle on a database, made by :func:`memdb.open`: a dict in key order that processes share.
 
-    Usable from any thread; survives ``fork`` (the child attaches on first use); pickles as its path and options.
+    Usable from any thread; survives ``fork`` (the child attaches on first use); pickles as its path and
+    options.
 
     >>> db["user:1"] = {"name": "Alice"}
     >>> db["user:1"]
     {'name': 'Alice'}
     """
-
-    __hash__: ClassVar[None]  # type: ignore[assignment]
 
     def __init__(self, path: str | None, given: dict[str, Any]) -> None:
         handle, explicit = _options.parse(**given)
@@ -68,8 +68,9 @@ class Database(_kernel.Writes, OrderedReads, MutableMapping[Any, Any]):  # type:
     def close(self) -> None:
         """Ends this handle; others on the directory stay open. Idempotent; never hangs.
 
-        With ``linger=0`` the last close returns when the engine has ended, after its last checkpoint. Iterators of this
-        handle raise ClosedError; snapshots go on until they are closed, views until they are released.
+        With ``linger=0`` the last close returns when the engine has ended, after its last checkpoint.
+        Iterators of this handle raise ClosedError; snapshots go on until they are closed, views until they
+        are released.
 
         >>> db.close()
         """
@@ -88,8 +89,8 @@ class Database(_kernel.Writes, OrderedReads, MutableMapping[Any, Any]):  # type:
         self.close()
 
     def __del__(self) -> None:
-        # A handle that failed to open has no attachment; one that was dropped gives its own back. At the interpreter's end
-        # the kernel does that.
+        # A handle that failed to open has no attachment; one that was dropped gives its own back. At the
+        # interpreter's end the kernel does that.
         if not self.closed and self._attachment is not None and not sys.is_finalizing():
             self.close()
 
@@ -128,9 +129,9 @@ class Database(_kernel.Writes, OrderedReads, MutableMapping[Any, Any]):  # type:
         return default
 
     def popitem(self, *, durability: str | None = None) -> tuple[Any, Any]:
-        """Deletes the last key in key order and returns it with its value, in one atomic step. KeyError if there is none.
+        """Deletes the last key in key order and returns it with its value, in one atomic step.
 
-        Raises as ``delete``. Cost: a descent and one commit.
+        Raises KeyError if there is none, and as ``delete``. Cost: a descent and one commit.
 
         >>> db.popitem()
         ('user:9', {'name': 'Ida'})
@@ -155,7 +156,8 @@ class Database(_kernel.Writes, OrderedReads, MutableMapping[Any, Any]):  # type:
     def snapshot(self) -> Snapshot:
         """The database as it is now, for as long as the snapshot is open. Never blocks a writer.
 
-        Raises ClosedError. Cost: about 1 µs; while it is open, the versions that it sees are kept, one a key at most.
+        Raises ClosedError. Cost: about 1 µs; while it is open, the versions that it sees are kept, one a key
+        at most.
 
         >>> with db.snapshot() as snap:
         ...     snap["user:1"], snap.lsn
@@ -176,7 +178,8 @@ class Database(_kernel.Writes, OrderedReads, MutableMapping[Any, Any]):  # type:
         return Info.from_wire(reply["info"], self._control("readers")["readers"])
 
     def readers(self) -> list[ReaderInfo]:
-        """Who holds snapshots, iterators or views: pid, command, age in seconds, bytes pinned. Raises as ``info``.
+        """Who holds snapshots, iterators or views: pid, command, age in seconds, bytes pinned. Raises as
+        ``info``.
 
         Cost: a round trip to the engine.
 
@@ -196,7 +199,8 @@ class Database(_kernel.Writes, OrderedReads, MutableMapping[Any, Any]):  # type:
         return int(self._control("sync")["lsn"])
 
     def checkpoint(self) -> int:
-        """Writes a checkpoint and returns its LSN: recovery starts there. Raises DiskFullError, and as ``info``.
+        """Writes a checkpoint and returns its LSN: recovery starts there. Raises DiskFullError, and as
+        ``info``.
 
         Cost: writes every key and value to disk, throttled; reads and writes go on.
 
@@ -206,14 +210,16 @@ class Database(_kernel.Writes, OrderedReads, MutableMapping[Any, Any]):  # type:
         return int(self._control("checkpoint")["lsn"])
 
     def rotate_wal(self) -> None:
-        """Seals the log segment that is written to, and begins the next. Raises as ``info``. Cost: two ``fdatasync``.
+        """Seals the log segment that is written to, and begins the next. Raises as ``info``. Cost: two
+        ``fdatasync``.
 
         >>> db.rotate_wal()
         """
         self._control("rotate_wal")
 
     def clear_wal(self) -> None:
-        """Takes a checkpoint and deletes the log segments that recovery needs no more. Raises as ``checkpoint``.
+        """Takes a checkpoint and deletes the log segments that recovery needs no more. Raises as
+        ``checkpoint``.
 
         Cost: that of a checkpoint.
 
@@ -224,14 +230,16 @@ class Database(_kernel.Writes, OrderedReads, MutableMapping[Any, Any]):  # type:
     def compact(self) -> None:
         """Builds the next generation of the arena from the present one: packed, without holes. Reads go on.
 
-        Raises ArenaFullError, and as ``info``. Cost: about 1 s and its size again in shared memory for a million keys.
+        Raises ArenaFullError, and as ``info``. Cost: about 1 s and its size again in shared memory for a
+        million keys.
 
         >>> db.compact()
         """
         self._control("compact")
 
     def check(self) -> Report:
-        """Verifies the arena, its indexes, the log and the checkpoints. Raises as ``info``. Cost: reads all of it once.
+        """Verifies the arena, its indexes, the log and the checkpoints. Raises as ``info``. Cost: reads all
+        of it once.
 
         >>> db.check().ok
         True
@@ -239,7 +247,8 @@ class Database(_kernel.Writes, OrderedReads, MutableMapping[Any, Any]):  # type:
         return Report.from_wire(self._control("check"))
 
     def disk_usage(self) -> DiskUsage:
-        """Bytes on disk: log, checkpoints, what recovery cut. Raises as ``info``. Cost: a round trip to the engine.
+        """Bytes on disk: log, checkpoints, what recovery cut. Raises as ``info``. Cost: a round trip to the
+        engine.
 
         >>> db.disk_usage().total
         2097152
@@ -247,7 +256,8 @@ class Database(_kernel.Writes, OrderedReads, MutableMapping[Any, Any]):  # type:
         return DiskUsage.from_wire(self._control("disk_usage")["usage"])
 
     def memory_usage(self) -> MemoryUsage:
-        """Bytes of the arena: in use, retired, free, and its limit. Raises ClosedError. Cost: below 1 µs, no message.
+        """Bytes of the arena: in use, retired, free, and its limit. Raises ClosedError. Cost: below 1 µs, no
+        message.
 
         >>> db.memory_usage().used
         1048576

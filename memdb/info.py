@@ -3,7 +3,8 @@
 Invariants:
 
 * Every type here is printable, and has ``to_dict()``: plain values only, ready for JSON.
-* Figures of an engine of another minor version may be missing or new: what is missing is left out, what is new is kept.
+* Figures of an engine of another minor version may be missing or new: what is missing is left out, what is
+  new is kept.
 """
 
 import time
@@ -42,7 +43,9 @@ class Figures(Mapping[str, Any]):
         try:
             return self._facts[name]
         except KeyError:
-            raise AttributeError(f"no figure {name!r}; there are {', '.join(self._facts) or 'none'}") from None
+            raise AttributeError(
+                f"no figure {name!r}; there are {', '.join(self._facts) or 'none'}"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._facts)
@@ -101,8 +104,8 @@ class ProcessInfo:
 class ReaderInfo:
     """One process that holds snapshots, iterators or views.
 
-    ``age``: seconds since its oldest pin (0.0: views only); ``bytes``: what it keeps from being reused; ``lsn``: the
-    oldest point in time that it sees, None if it holds views only.
+    ``age``: seconds since its oldest pin (0.0: views only); ``bytes``: what it keeps from being reused;
+    ``lsn``: the oldest point in time that it sees, None if it holds views only.
     """
 
     pid: int
@@ -147,7 +150,8 @@ class ReaderInfo:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """The state of the engine, as ``db.info()`` and ``memdb info`` show it. ``started``: seconds since 1970."""
+    """The state of the engine, as ``db.info()`` and ``memdb info`` show it. ``started``: seconds since
+    1970."""
 
     path: str
     phase: str
@@ -170,7 +174,9 @@ class Info:
         """The Info of the two control messages that it is made of."""
         left = dict(facts)
         processes = {
-            str(role): ProcessInfo(**{name: one[name] for name in ("pid", "restarts", "cpu", "rss") if name in one})
+            str(role): ProcessInfo(
+                **{name: one[name] for name in ("pid", "restarts", "cpu", "rss") if name in one}
+            )
             for role, one in left.pop("processes", {}).items()
         }
         return cls(
@@ -233,7 +239,9 @@ class Problem:
 
     def __str__(self) -> str:
         facts = ", ".join(
-            f"{name} {value}" for name, value in (("offset", self.offset), ("LSN", self.lsn)) if value is not None
+            f"{name} {value}"
+            for name, value in (("offset", self.offset), ("LSN", self.lsn))
+            if value is not None
         )
         return f"{self.where}: {self.text}" + (f" ({facts})" if facts else "")
 
@@ -308,7 +316,8 @@ class DiskUsage:
 
 @dataclass(frozen=True, slots=True)
 class MemoryUsage:
-    """Bytes of the arena that serves now. ``limit``: max_memory; ``reserved``: backed by memory; ``retired``: free soon."""
+    """Bytes of the arena that serves now. ``limit``: max_memory; ``reserved``: backed by memory; ``retired``:
+    free soon."""
 
     generation: int
     limit: int

@@ -6,6 +6,7 @@ Whether what it holds is whole, the engine says.
 
 import contextlib
 import os
+import re
 import secrets
 import tempfile
 import time
@@ -19,10 +20,10 @@ from memdb.options import HandleOptions
 __all__ = ["check_contents", "is_memory_home", "make_memory_home", "open_directory", "prepare"]
 
 _OWN_NAMES: Final = frozenset(
-    {"MANIFEST", "MANIFEST.tmp", "GROUP", "LOCK", "GENERATION", "MEMORY", "engine.sock", "engine.log"}
+    {"MANIFEST", "MANIFEST.tmp", "GROUP", "LOCK", "GENERATION", "engine.sock", "engine.log"}
     | {"wal", "checkpoints", "quarantine", "backups", "lost+found"}
 )
-_MEMORY_MARK: Final = "MEMORY"
+_MEMORY_HOME: Final = re.compile(r"memdb-\d+-[0-9a-f]{16}")
 _STARTING: Final = 60.0  # seconds for which a memory home without a group may still be getting one
 
 
@@ -116,17 +117,12 @@ def make_memory_home() -> str:
     _remove_dead_homes(base)
     home = os.path.join(base, f"memdb-{os.geteuid()}-{secrets.token_hex(8)}")
     os.mkdir(home, 0o700)
-    os.close(os.open(os.path.join(home, _MEMORY_MARK), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     return home
 
 
-def is_memory_home(fd: int) -> bool:
-    """Was the directory made by :func:`make_memory_home`?"""
-    try:
-        os.stat(_MEMORY_MARK, dir_fd=fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
+def is_memory_home(path: str) -> bool:
+    """Was the directory made by :func:`make_memory_home`? Its name tells."""
+    return _MEMORY_HOME.fullmatch(os.path.basename(os.path.realpath(path))) is not None
 
 
 def _remove_dead_homes(base: str) -> None:
@@ -140,7 +136,7 @@ def _remove_dead_homes(base: str) -> None:
             continue
         with contextlib.ExitStack() as stack:
             stack.callback(home.close)
-            if time.time() - os.fstat(home.fd).st_mtime < _STARTING or not is_memory_home(home.fd):
+            if time.time() - os.fstat(home.fd).st_mtime < _STARTING or not is_memory_home(place):
                 continue  # its group may be starting right now
             lock = stack.enter_context(FileLock(home.fd, "GROUP", GROUP_BYTE))
             if lock.acquire(wait=False):

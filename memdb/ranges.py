@@ -1,8 +1,10 @@
-"""Reading in key order: what a database and a snapshot have in common, and the views ``keys``, ``values``, ``items``.
+"""Reading in key order: what a database and a snapshot have in common, and the views ``keys``, ``values``,
+``items``.
 
 Invariants:
 
-* Iterators and views hold no snapshot until they are iterated; each iteration reads one, taken at its first ``next``.
+* Iterators and views hold no snapshot until they are iterated; each iteration reads one, taken at its first
+  ``next``.
 * A view never copies the range it stands for: ``in``, ``len`` and iteration go to the store.
 """
 
@@ -46,7 +48,7 @@ class _Source(Protocol):
 
     def __len__(self) -> int: ...
     def __contains__(self, key: object, /) -> bool: ...
-    def get(self, key: Any, default: Any = None) -> Any: ...
+    def get(self, key: Any, default: Any, /) -> Any: ...
     def _scan(
         self, kind: int, start: Any, stop: Any, prefix: Any, reverse: bool, limit: int | None
     ) -> Iterator[Any]: ...
@@ -89,10 +91,9 @@ class _Range(MappingView):
 
     def __reversed__(self) -> Iterator[Any]:
         if self._limit is not None:  # the same items, from their other end
-            return reversed(list(self))
-        return self._source._scan(
-            self._kind, self._start, self._stop, self._prefix, not self._reverse, None
-        )
+            backwards: Iterator[Any] = reversed(list(self))
+            return backwards
+        return self._source._scan(self._kind, self._start, self._stop, self._prefix, not self._reverse, None)
 
     def _covers(self, key: object) -> bool:
         return self._is_whole() or _kernel.in_range(key, self._start, self._stop, self._prefix)
@@ -118,7 +119,7 @@ class RangeKeys(_Range, KeysView[Any]):
     _kind = KEYS
 
     @classmethod
-    def _from_iterable(cls, items: Any) -> set[Any]:  # type: ignore[override]
+    def _from_iterable(cls, items: Any) -> set[Any]:
         return set(items)
 
     def __contains__(self, key: object) -> bool:
@@ -144,7 +145,7 @@ class RangeItems(_Range, ItemsView[Any, Any]):
     _kind = ITEMS
 
     @classmethod
-    def _from_iterable(cls, items: Any) -> set[Any]:  # type: ignore[override]
+    def _from_iterable(cls, items: Any) -> set[Any]:
         return set(items)
 
     def __contains__(self, item: object) -> bool:

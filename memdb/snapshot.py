@@ -1,7 +1,7 @@
 """Snapshots: the database at one point in time.
 
-Invariant: a snapshot belongs to the process that took it, and never blocks a writer; what it keeps is given back by
-``close()``, at the end of its ``with`` block, or when it is collected.
+Invariant: a snapshot belongs to the process that took it, and never blocks a writer; what it keeps is given
+back by ``close()``, at the end of its ``with`` block, or when it is collected.
 """
 
 from types import TracebackType
@@ -14,7 +14,8 @@ __all__ = ["Entry", "Snapshot"]
 
 
 class Entry(NamedTuple):
-    """A key, its value, the LSN of the commit that stored it, and when it expires (seconds since 1970, or None)."""
+    """A key, its value, the LSN of the commit that stored it, and when it expires (seconds since 1970, or
+    None)."""
 
     key: Any
     value: Any
@@ -22,11 +23,11 @@ class Entry(NamedTuple):
     expires_at: float | None
 
 
-class Snapshot(_kernel.SnapshotHandle, OrderedReads):  # type: ignore[misc]
+class Snapshot(_kernel.SnapshotHandle, OrderedReads):
     """All keys and values as of one LSN: a read-only mapping in key order, from ``db.snapshot()``.
 
-    Reads raise SnapshotExpired once it was revoked (it is older than ``snapshot_max_age``, or the memory that it kept was
-    needed), ClosedError after ``close()``, and ForkedHandleError in a child process.
+    Reads raise SnapshotExpired once it was revoked (it is older than ``snapshot_max_age``, or the memory that
+    it kept was needed), ClosedError after ``close()``, and ForkedHandleError in a child process.
 
     >>> with db.snapshot() as snap:
     ...     total = sum(snap.values(prefix="account:"))
@@ -55,7 +56,9 @@ class Snapshot(_kernel.SnapshotHandle, OrderedReads):  # type: ignore[misc]
         return f"<memdb.Snapshot at LSN {self.lsn}{', closed' if self.closed else ''}>"
 
     def __reduce__(self) -> Any:
-        raise TypeError("a snapshot belongs to the process that took it and can't be pickled; pass the database instead")
+        raise TypeError(
+            "a snapshot belongs to the process that took it and can't be pickled; pass the database instead"
+        )
 
 
 def make_entry(key: Any, found: tuple[Any, int, int]) -> Entry:

@@ -1,6 +1,8 @@
-"""Fixtures that all tests share: a database in the test's own directory, and checks that nothing is left behind.
+"""Fixtures that all tests share: a database in the test's own directory, and checks that nothing is left
+behind.
 
-Every group started in ``tmp_path`` has that path in its command lines, so its processes can be told from any other's.
+Every group started in ``tmp_path`` has that path in its command lines, so its processes can be told from any
+other's.
 """
 
 import os

@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import doctest
 import json
-import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,9 @@ from typing import Any
 import click
 import pytest
 from docs_tables import errors_table, exit_codes_table
+from program import COMMAND, environment
 
-from memdb.cli.program import main as program
+from memdb.cli.program import main as memdb_program
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -30,6 +29,8 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTI
 def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block, in the order of the page, in one namespace and one directory."""
     monkeypatch.chdir(tmp_path)
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
     names: dict[str, Any] = {}
     text = (ROOT / "docs" / "tutorial.md").read_text()
     try:
@@ -42,7 +43,7 @@ def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         if "db" in names:
             names["db"].close()
-        subprocess.run([sys.executable, "-P", "-m", "memdb.cli", "stop", "data"], check=True, timeout=60)
+        subprocess.run([*COMMAND, "stop", "data"], check=True, timeout=60)
 
 
 def _run_python(source: str, names: dict[str, Any], line: int) -> None:
@@ -61,9 +62,9 @@ def _run_console(session: str) -> None:
         words = shlex.split(command)
         assert words[0] == "memdb"
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "memdb.cli", *words[1:]], check=False, capture_output=True,
+            [*COMMAND, *words[1:]], check=False, capture_output=True,
             text=True, timeout=60,
-            env={**os.environ, "COLUMNS": "200"},
+            env=environment(),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == expected.strip()
@@ -85,7 +86,7 @@ def test_exit_codes_table_equals_the_code() -> None:
 
 def test_cli_page_names_every_command_and_option() -> None:
     page = (ROOT / "docs" / "reference" / "cli.md").read_text()
-    for name, command in _commands(program, "memdb"):
+    for name, command in _commands(memdb_program, "memdb"):
         assert f"`{name}" in page, f"docs/reference/cli.md does not name {name}"
         for option in command.params:
             longest = max(option.opts, key=len)

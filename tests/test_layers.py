@@ -12,7 +12,13 @@ PACKAGE = Path(memdb.__file__).parent
 
 # The higher the number, the higher the layer; a module imports its own layer and those below.
 BASE = {"memdb.errors": 0, "memdb.options": 0}
-LAYERS = [("memdb.shm", 1), ("memdb.durability", 2), ("memdb.actors", 3), ("memdb.cli", 5), ("memdb.__main__", 5)]
+LAYERS = [
+    ("memdb.shm", 1),
+    ("memdb.durability", 2),
+    ("memdb.actors", 3),
+    ("memdb.cli", 5),
+    ("memdb.__main__", 5),
+]
 DATABASE = 4
 
 
@@ -41,7 +47,10 @@ def imports_of(tree: ast.AST) -> Iterator[tuple[str, int]]:
             for alias in node.names:
                 inner = PACKAGE.joinpath(*base.split(".")[1:], alias.name)
                 is_module = inner.with_suffix(".py").exists() or inner.is_dir()
-                yield (f"{base}.{alias.name}" if base.startswith("memdb") and is_module else base), node.lineno
+                yield (
+                    (f"{base}.{alias.name}" if base.startswith("memdb") and is_module else base),
+                    node.lineno,
+                )
 
 
 def type_checking_lines(tree: ast.AST) -> set[int]:

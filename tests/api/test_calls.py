@@ -24,7 +24,9 @@ def test_item_access(db: memdb.Database) -> None:
         del db["a"]
 
 
-@pytest.mark.parametrize("value", [b"", b"\0" * 100, "é", None, 7, -(2**80), 1.5, (1, [2, {3}]), {"k": b"v"}], ids=repr)
+@pytest.mark.parametrize(
+    "value", [b"", b"\0" * 100, "é", None, 7, -(2**80), 1.5, (1, [2, {3}]), {"k": b"v"}], ids=repr
+)
 def test_values_come_back(db: memdb.Database, value: Any) -> None:
     db["k"] = value
     found = db["k"]
@@ -39,7 +41,9 @@ def test_bytes_like_values_are_stored_as_bytes(db: memdb.Database) -> None:
 
 def test_get(db: memdb.Database) -> None:
     db["a"] = None
-    assert db.get("a", 1) is None and db.get("b") is None and db.get("b", 1) == 1 and db.get("b", default=2) == 2
+    assert (
+        db.get("a", 1) is None and db.get("b") is None and db.get("b", 1) == 1 and db.get("b", default=2) == 2
+    )
     with pytest.raises(TypeError):
         db.get()  # type: ignore[call-arg]
     assert db.get("x" * 100_000, 5) == 5
@@ -78,7 +82,9 @@ def test_bad_arguments_of_set(db: memdb.Database, arguments: dict[str, Any], err
     assert len(db) == 0
 
 
-@pytest.mark.parametrize("name", ["ttl", "expire", "persist", "increment", "compare_and_set", "modify", "pipeline"])
+@pytest.mark.parametrize(
+    "name", ["ttl", "expire", "persist", "increment", "compare_and_set", "modify", "pipeline"]
+)
 def test_what_comes_later_does_not_exist(db: memdb.Database, name: str) -> None:
     assert not hasattr(db, name)
 
@@ -229,8 +235,10 @@ def test_every_write_takes_a_durability(db: memdb.Database) -> None:
 
 def test_equality(db: memdb.Database) -> None:
     db.update({"a": 1, "b": [2]})
-    assert db == {"b": [2], "a": 1} and db != {"a": 1} and db != {"a": 1, "b": [3]} and db != {"a": 1, "c": [2]}
-    assert db != 5 and db != [("a", 1)] and db == db  # noqa: PLR0124
+    assert (
+        db == {"b": [2], "a": 1} and db != {"a": 1} and db != {"a": 1, "b": [3]} and db != {"a": 1, "c": [2]}
+    )
+    assert db != 5 and db != [("a", 1)] and db == db
     with pytest.raises(TypeError, match="unhashable"):
         hash(db)
 
@@ -279,7 +287,7 @@ def test_a_large_commit_goes_in_frames_and_is_one(db: memdb.Database) -> None:
     before = db.lsn
     db.set_many(pairs)
     versions = {entry.version for key in list(pairs)[::100] if (entry := db.entry(key))}
-    assert len(versions) == 1 and versions > {before} or versions
+    assert (len(versions) == 1 and versions > {before}) or versions
     assert db == pairs
 
 

@@ -50,8 +50,11 @@ VECTORS: list[tuple[Any, bytes]] = [
     (-math.inf, b"\x21\x00\x0f" + b"\xff" * 6),
     (False, b"\x26"),
     (True, b"\x27"),
-    (uuid.UUID("12345678-1234-5678-1234-567812345678"), b"\x30" + bytes.fromhex("12345678" * 1 + "1234567812345678" + "12345678")),
-]  # fmt: skip
+    (
+        uuid.UUID("12345678-1234-5678-1234-567812345678"),
+        b"\x30" + bytes.fromhex("12345678" * 1 + "1234567812345678" + "12345678"),
+    ),
+]
 
 
 @pytest.mark.parametrize(("key", "encoded"), VECTORS, ids=lambda one: repr(one)[:30])
@@ -63,9 +66,7 @@ def test_vector_of_the_tuple_layer(key: Any, encoded: bytes) -> None:
         assert math.copysign(1, found) == math.copysign(1, key)
 
 
-_aware = st.datetimes(
-    min_value=datetime(1, 1, 3), max_value=datetime(9999, 12, 29), timezones=st.just(UTC)
-)
+_aware = st.datetimes(min_value=datetime(1, 1, 3), max_value=datetime(9999, 12, 29), timezones=st.just(UTC))
 _leaf: st.SearchStrategy[Any] = (
     st.none()
     | st.binary(max_size=20)
@@ -77,7 +78,10 @@ _leaf: st.SearchStrategy[Any] = (
     | _aware
 )
 keys = st.recursive(_leaf, lambda inner: st.lists(inner, max_size=4).map(tuple), max_leaves=8)
-_RANK: dict[type, int] = {kind: rank for rank, kind in enumerate((type(None), bytes, str, tuple, int, float, bool, uuid.UUID, datetime))}  # fmt: skip
+_RANK: dict[type, int] = {
+    kind: rank
+    for rank, kind in enumerate((type(None), bytes, str, tuple, int, float, bool, uuid.UUID, datetime))
+}
 
 
 def order(key: Any) -> Any:
@@ -118,7 +122,9 @@ def test_any_bytes_decode_or_are_corruption(data: bytes) -> None:
 @given(st.lists(st.text(max_size=3) | st.integers(-2, 2) | st.binary(max_size=3), max_size=3), keys)
 def test_prefix_of_a_tuple_covers_its_leading_elements(prefix: list[Any], key: Any) -> None:
     start, stop = _kernel.encode_prefix(tuple(prefix))
-    expected = type(key) is tuple and [order(one) for one in key[: len(prefix)]] == [order(one) for one in prefix]
+    expected = type(key) is tuple and [order(one) for one in key[: len(prefix)]] == [
+        order(one) for one in prefix
+    ]
     assert (start <= _kernel.encode_key(key) < stop) == expected
 
 
@@ -160,11 +166,11 @@ class Text(str):
         Text("a"),
         timedelta(1),
         (1, (2, [3])),
-        256 ** 255,
-        -(256 ** 255),
+        256**255,
+        -(256**255),
     ],
     ids=lambda key: type(key).__name__,
-)  # fmt: skip
+)
 def test_refused_as_a_key(db: memdb.Database, key: Any) -> None:
     calls: list[Callable[[], object]] = [
         lambda: db.get(key),
@@ -184,8 +190,13 @@ def test_refused_as_a_key(db: memdb.Database, key: Any) -> None:
 
 def test_keys_of_equal_value_and_other_type_are_different(db: memdb.Database) -> None:
     pairs: list[tuple[Any, Any]] = [
-        (1, "int"), (1.0, "float"), (True, "bool"), ("a", "str"), (b"a", "bytes"), (("a",), "tuple"),
-    ]  # fmt: skip
+        (1, "int"),
+        (1.0, "float"),
+        (True, "bool"),
+        ("a", "str"),
+        (b"a", "bytes"),
+        (("a",), "tuple"),
+    ]
     db.set_many(pairs)
     assert len(db) == 6
     assert [db[key] for key, _ in pairs] == [value for _, value in pairs]

@@ -13,7 +13,9 @@ import memdb
 try:
     from test import mapping_tests
 except ImportError:
-    pytest.skip("this Python ships no `test` package: the mapping protocol is NOT tested", allow_module_level=True)
+    pytest.skip(
+        "this Python ships no `test` package: the mapping protocol is NOT tested", allow_module_level=True
+    )
 
 _numbers = itertools.count()
 

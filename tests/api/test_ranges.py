@@ -48,7 +48,11 @@ def test_views_take_keywords_only(db: memdb.Database) -> None:
 def test_views(numbers: memdb.Database) -> None:
     db = numbers
     keys, values, items = db.keys(start=5, stop=8), db.values(start=5, stop=8), db.items(start=5, stop=8)
-    assert (list(keys), list(values), list(items)) == ([5, 6, 7], ["5", "6", "7"], [(5, "5"), (6, "6"), (7, "7")])
+    assert (list(keys), list(values), list(items)) == (
+        [5, 6, 7],
+        ["5", "6", "7"],
+        [(5, "5"), (6, "6"), (7, "7")],
+    )
     assert len(keys) == len(values) == len(items) == 3
     assert 5 in keys and 8 not in keys and 5.0 not in keys
     assert "6" in values and "8" not in values
@@ -63,13 +67,29 @@ def test_views(numbers: memdb.Database) -> None:
 
 
 def test_prefixes_and_bounds_together(db: memdb.Database) -> None:
-    db.update({"user:1": 1, "user:2": 2, "user:3": 3, "v": 4, b"user:1": 5, ("user", 1): 6, ("user", 10): 7, ("user", 1, 2): 8})
+    db.update(
+        {
+            "user:1": 1,
+            "user:2": 2,
+            "user:3": 3,
+            "v": 4,
+            b"user:1": 5,
+            ("user", 1): 6,
+            ("user", 10): 7,
+            ("user", 1, 2): 8,
+        }
+    )
     assert list(db.keys(prefix="user:")) == ["user:1", "user:2", "user:3"]
     assert list(db.keys(prefix="user:", start="user:2")) == ["user:2", "user:3"]
     assert list(db.keys(prefix="user:", stop="user:2")) == ["user:1"]
     assert list(db.keys(prefix=("user", 1))) == [("user", 1), ("user", 1, 2)]
     assert list(db.keys(prefix=("user",))) == [("user", 1), ("user", 1, 2), ("user", 10)]
-    assert list(db.keys(prefix=b"")) == [b"user:1"] and list(db.keys(prefix="")) == ["user:1", "user:2", "user:3", "v"]
+    assert list(db.keys(prefix=b"")) == [b"user:1"] and list(db.keys(prefix="")) == [
+        "user:1",
+        "user:2",
+        "user:3",
+        "v",
+    ]
     assert list(db.keys(prefix=(), reverse=True)) == [("user", 10), ("user", 1, 2), ("user", 1)]
     assert len(db.keys(prefix="user:")) == 3 and "v" not in db.keys(prefix="user:")
 
