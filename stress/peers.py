@@ -15,9 +15,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import lmdb
-import redis
+if TYPE_CHECKING:  # imported when a row needs them: the stress does without
+    import lmdb
+    import redis
 
 MAP_BYTES = 4 << 30
 
@@ -25,6 +27,8 @@ MAP_BYTES = 4 << 30
 @contextmanager
 def lmdb_environment(directory: Path, *, sync: bool = False) -> Iterator[lmdb.Environment]:
     """py-lmdb as the figures ask for it: a writable map, no sync unless said."""
+    import lmdb
+
     directory.mkdir(parents=True, exist_ok=True)
     options = {"sync": True} if sync else {"writemap": True, "sync": False, "metasync": False}
     environment = lmdb.open(str(directory), map_size=MAP_BYTES, max_spare_txns=64, **options)
@@ -65,6 +69,8 @@ def redis_client(directory: Path) -> Iterator[redis.Redis | None]:
         print("no redis-server on PATH: its rows are left out", file=sys.stderr)
         yield None
         return
+    import redis
+
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "redis.sock"
     command = [

@@ -8,7 +8,8 @@ Invariants:
 - Kills are SIGKILL of pids that the engine itself names in `db.info()`.
 - The exit code is 1 if an acknowledged record is missing or differs, if a reader read something wrong, or
   if `check` finds problems.
-- No process and no file of the demo is left behind, except a DIRECTORY that the caller named.
+- No process of the demo is left behind, and no file, except a DIRECTORY that the caller named and a temporary
+  in which something went wrong.
 """
 
 from __future__ import annotations
@@ -76,26 +77,29 @@ class Figures:
 
 def run(directory: str | None, *, limit: int | None = None, json_: bool = False) -> int:
     """Plays the demo and prints its table; returns the exit code."""
-    with ExitStack() as stack:
-        if directory is None:
-            directory = stack.enter_context(_temporary_home())
+    if directory is not None:
         _refuse_foreign(directory)
-        story = Demo(directory, limit, json_)
-        figures = story.play()
+        return _played(directory, limit, json_)
+    home = tempfile.mkdtemp(prefix="memdb-demo-")
+    try:
+        code = _played(os.path.join(home, "data"), limit, json_)
+    except BaseException:
+        click.echo(f"memdb: what there is of the database is kept in {home}", err=True)
+        raise
+    if code == 0:
+        shutil.rmtree(home)
+    else:
+        click.echo(f"memdb: the database is kept in {home}", err=True)
+    return code
+
+
+def _played(directory: str, limit: int | None, json_: bool) -> int:
+    figures = Demo(directory, limit, json_).play()
     if json_:
         output.print_json({**asdict(figures), "good": figures.good})
     else:
         show(figures)
     return 0 if figures.good else 1
-
-
-@contextmanager
-def _temporary_home() -> Iterator[str]:
-    home = tempfile.mkdtemp(prefix="memdb-demo-")
-    try:
-        yield os.path.join(home, "data")
-    finally:
-        shutil.rmtree(home)
 
 
 def _refuse_foreign(directory: str) -> None:
@@ -220,7 +224,7 @@ class Demo:
 
     def _say(self, text: str) -> None:
         if not self._quiet:
-            output.out().print(text)
+            click.echo(text)
 
 
 @contextmanager
@@ -277,11 +281,13 @@ def _stop_reader(reader: subprocess.Popen[str], start: int, end: int) -> ReaderR
 def show(figures: Figures) -> None:
     """The short table, and the verdict."""
     slowest = output.seconds(figures.slowest_read_without_writer)
+    sleeps = figures.reader_sleeps_without_writer
+    waited = f"{sleeps} waited" if sleeps else "none waited"
     rows = {
         "records": f"{figures.records:,}",
         "reads": f"{figures.reads:,} by {READERS} processes",
         "slowest read": output.seconds(figures.slowest_read),
-        "reads without a writer": f"{figures.reads_without_writer:,}, slowest {slowest}",
+        "reads without a writer": f"{figures.reads_without_writer:,}, slowest {slowest}, {waited}",
         "pause of writes": output.seconds(figures.write_pause),
         "recovery time": output.seconds(figures.recovery_seconds),
         "bytes a record": f"{figures.bytes_a_record:.0f}",

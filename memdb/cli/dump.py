@@ -6,15 +6,19 @@ running engine.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
 import click
 
+import memdb
 from memdb.cli import errors, notation, output
 
-_WIDTH = 60
+_WIDTH = 80
+_PLAIN = b"\x01"  # the space of the mapping
+_FIXED = ("file", "offset", "type", "lsn", "time_us")
 
 
 @click.group()
@@ -30,23 +34,83 @@ def checkpoint() -> None:
 def _show(rows: Iterable[Mapping[str, Any]], limit: int | None, json_: bool) -> None:
     if json_:
         for row in islice(rows, limit):
-            output.print_json(row)
+            output.print_json(_decoded(row))
         return
     shown = 100 if limit is None else limit
-    taken = [dict(row) for row in islice(rows, shown + 1)]
-    columns = list(dict.fromkeys(name for row in taken for name in row))
-    cells = [[_cell(row.get(name)) for name in columns] for row in taken[:shown]]
-    output.out().print(output.table([name.replace("_", " ") for name in columns], cells))
+    taken = [_decoded(row) for row in islice(rows, shown + 1)]
+    columns: list[str | tuple[str, str]] = [
+        "file",
+        ("offset", "right"),
+        "type",
+        ("lsn", "right"),
+        "time",
+        "content",
+    ]
+    output.out().print(output.table(columns, (_cells(row) for row in taken[:shown])))
     if limit is None and len(taken) > shown:
         output.err().print(f"{shown} rows shown; there are more: use --limit or --json")
 
 
-def _cell(value: Any) -> str:
-    if value is None:
+def _decoded(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with keys and values of the mapping as Python objects; those of the system stay bytes."""
+    result = {**row, **_objects(row)}
+    if "operations" in row:
+        result["operations"] = [{**operation, **_objects(operation)} for operation in row["operations"]]
+    return result
+
+
+def _objects(row: Mapping[str, Any]) -> dict[str, Any]:
+    from memdb import values
+    from memdb.shm import _kernel
+
+    key, value = row.get("key"), row.get("value")
+    if not isinstance(key, bytes) or key[:1] != _PLAIN:
+        return {}
+    try:
+        found = {"key": _kernel.decode_key(key)}
+        if row.get("op", "set") == "set" and isinstance(value, bytes):
+            found["value"] = values.decode(value)
+        return found
+    except memdb.Error:  # damaged, or the bound of a range, which need not be a key: shown as it is
+        return {}
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    """One line of the table: the file's number without zeros; what has no column of its own as text."""
+    name = str(row.get("file", "")).rsplit("/", 1)[-1].lstrip("0")
+    rest = [
+        f"{field} {value if isinstance(value, str) else notation.to_text(value, _WIDTH)}"
+        for field, value in row.items()
+        if field not in (*_FIXED, "operations") and value is not None
+    ]
+    rest += [_operation(one) for one in row.get("operations") or ()]
+    fixed = [str(row.get(field, "")) for field in ("offset", "type", "lsn")]
+    return [name, *fixed, _time(row), "\n".join(_joined(rest))]
+
+
+def _operation(operation: Mapping[str, Any]) -> str:
+    text = f"{operation.get('op')} {notation.to_text(operation.get('key'), _WIDTH)}"
+    return (
+        f"{text} = {notation.to_text(operation['value'], _WIDTH)}" if operation.get("op") == "set" else text
+    )
+
+
+def _joined(parts: list[str]) -> list[str]:
+    """Short facts share a line."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(part) < _WIDTH:
+            lines[-1] += f", {part}"
+        else:
+            lines.append(part)
+    return lines
+
+
+def _time(row: Mapping[str, Any]) -> str:
+    if not row.get("time_us"):
         return ""
-    if isinstance(value, str | int | float):
-        return str(value)
-    return notation.to_text(value, _WIDTH)
+    moment = datetime.datetime.fromtimestamp(row["time_us"] / 1e6, datetime.UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
 
 
 _LIMIT = click.option(

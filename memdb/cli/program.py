@@ -6,6 +6,7 @@ the demo in demo.py.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from typing import Any
@@ -62,8 +63,8 @@ def get(directory: str, key: str, key_type: str, json_: bool) -> None:
             raise SystemExit(errors.NO)
         if json_:
             output.print_json({"key": entry.key, "value": entry.value, "version": entry.version})
-        elif isinstance(entry.value, bytes) and not click.get_text_stream("stdout").isatty():
-            click.get_binary_stream("stdout").write(entry.value)
+        elif isinstance(entry.value, bytes) and not sys.stdout.isatty():
+            sys.stdout.buffer.write(entry.value)
         else:
             click.echo(entry.value if isinstance(entry.value, str) else notation.to_text(entry.value))
 
@@ -100,7 +101,7 @@ def set_(
 
 
 def _read_value(kind: str) -> Any:
-    data = click.get_binary_stream("stdin").read()
+    data = sys.stdin.buffer.read()
     if kind == "bytes":
         return data
     try:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from program import COMMAND, environment
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
@@ -19,13 +18,13 @@ def cli(tmp_path: Path) -> Run:
 
     def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            [sys.executable, "-P", "-m", "memdb.cli", *arguments],
+            [*COMMAND, *arguments],
             input=stdin,
             capture_output=True,
             check=False,
             cwd=tmp_path,
             timeout=110,
-            env={**os.environ, "COLUMNS": "200"},
+            env=environment(),
         )
 
     return run

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
+from program import COMMAND, environment
 
 import memdb
 from memdb import errors as memdb_errors
@@ -109,11 +110,18 @@ def test_check(cli: Run, data: str) -> None:
 def test_stop_ends_the_engine_and_starts_none(cli: Run, data: str, tmp_path: Path) -> None:
     cli("set", data, "k", "1")
     with memdb.open(tmp_path / data) as db:
-        pids = [process.pid for process in db.info().processes.values()]
+        engine = [psutil.Process(process.pid) for process in db.info().processes.values()]
         assert json.loads(cli("stop", data, "--json").stdout) == {"stopped": True}
-        assert not Path(f"/proc/{pids[0]}").exists()
+        assert not [process for process in engine if _runs(process)]
     assert json.loads(cli("stop", data, "--json").stdout) == {"stopped": False}
     assert cli("get", data, "k").stdout == b"1\n"
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE  # ended, and init has not looked yet
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_dumps_need_no_engine(cli: Run, data: str, tmp_path: Path) -> None:
@@ -190,6 +198,6 @@ def test_every_public_error_has_an_exit_code() -> None:
 def test_help_and_version() -> None:
     for arguments in (["--help"], ["--version"], ["wal", "--help"], ["demo", "--help"]):
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "memdb", *arguments], capture_output=True, check=False, timeout=60
+            [*COMMAND, *arguments], env=environment(), capture_output=True, check=False, timeout=60
         )
         assert done.returncode == 0 and done.stdout
