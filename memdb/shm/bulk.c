@@ -162,6 +162,15 @@ static int copy_batches(memdb_store *s, memdb_pin *from, memdb_scan *scan, memdb
     return MEMDB_OK;
 }
 
+/* Rule R3: time does not go back in the next generation either. */
+static void raise_floor(memdb_store *s, uint64_t floor)
+{
+    if (floor <= s->time_floor)
+        return;
+    s->time_floor = floor;
+    memdb_store_relaxed(&s->header->time_floor, floor);
+}
+
 int memdb_bulk_copy(memdb_store *s, memdb_pin *from, memdb_a64 *progress)
 {
     uint64_t expected = 0, cells = from->view.size / 64; /* a damaged count must not size the table */
@@ -180,6 +189,8 @@ int memdb_bulk_copy(memdb_store *s, memdb_pin *from, memdb_a64 *progress)
         status = copy_batches(s, from, &scan, &batch, progress);
     if (status == MEMDB_OK)
         status = memdb_bulk_finish(s);
+    if (status == MEMDB_OK)
+        raise_floor(s, memdb_load_relaxed(&from->view.header->time_floor));
     memdb_scan_clear(&scan);
     free(batch.out);
     return status;

@@ -91,8 +91,10 @@ static void put_item(memdb_batch *batch, const struct memdb_cell *cell, uint32_t
     memcpy(out + 16, &v->expires_us, 8);
     memdb_copy_out(out + 24, memdb_cell_key(cell), key_len);
     memdb_copy_out(out + 24 + key_len, v->data, value_len);
+    size_t len = 24 + (size_t)key_len + value_len, padded = (len + 7) / 8 * 8;
+    memset(out + len, 0, padded - len); /* batches become blocks of checkpoints: no stray bytes of the heap in them */
     batch->last = batch->used;
-    batch->used += (24 + (size_t)key_len + value_len + 7) / 8 * 8;
+    batch->used += padded;
     batch->count++;
 }
 

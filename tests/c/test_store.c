@@ -327,8 +327,10 @@ static void check_copy(void)
     memdb_a64 progress = 0;
     CHECK_EQUAL(memdb_pin_begin(&pin, &r.view, &r.lease->slots[0][9], MEMDB_PIN_CHECKPOINT), MEMDB_OK);
     rig_start(&copy, 16 << 20, 2);
+    memdb_store_relaxed(&memdb_arena_header(r.arena)->time_floor, UINT64_C(1) << 60);
     CHECK_EQUAL(memdb_bulk_copy(copy.store, &pin, &progress), MEMDB_OK);
     memdb_store_open(copy.store, pin.lsn);
+    CHECK_EQUAL(memdb_load_relaxed(&copy.view.header->time_floor), UINT64_C(1) << 60); /* time does not go back (rule R3) */
     CHECK_EQUAL(memdb_store_audit(copy.store, rig_problem, NULL), MEMDB_OK);
     CHECK_EQUAL(memdb_pin_begin(&again, &copy.view, &copy.lease->slots[0][9], MEMDB_PIN_SNAPSHOT), MEMDB_OK);
     again.time_us = memdb_pin_time(&pin);
