@@ -5,7 +5,7 @@
  *    SYNC: ring-head): a client that sees the new head writes over bytes that the writer has finished reading.
  *  - tail and `parked` form a Dekker pair (both seq_cst on both sides): either the client sees `parked`, or the writer the tail.
  *  - a cell's fields are relaxed, published by its state (SYNC: result): SUBMITTED by the client with release order, DONE by the
- *    writer's exchange.
+ *    writer's compare-exchange.
  * The writer believes nothing that lies here: sizes and indices are checked on copies, and positions are taken modulo the ring, so
  * the worst that a broken client gets is wrong entries of its own.
  */
@@ -247,13 +247,16 @@ void memdb_lease_complete(struct memdb_lease *lease, uint32_t index, uint64_t re
     if (index >= MEMDB_CELLS)
         return;
     struct memdb_result *cell = &lease->results[index];
-    if (memdb_load_relaxed(&cell->request) != request)
-        return;
-    memdb_store_relaxed(&cell->status, (uint32_t)status);
-    memdb_store_relaxed(&cell->lsn, lsn);
-    memdb_store_relaxed(&cell->count, count);
-    memdb_store_relaxed(&cell->detail, detail);
-    memdb_store_relaxed(&cell->winner, winner);
-    if (memdb_exchange_sc(&cell->state, MEMDB_CELL_DONE) & MEMDB_WAITING) /* SYNC: result */
+    uint32_t state = memdb_load_acquire(&cell->state); /* SYNC: result: before the request, so that a cell given away meanwhile fails the CAS */
+    do {
+        if (memdb_load_relaxed(&cell->request) != request)
+            return;
+        memdb_store_relaxed(&cell->status, (uint32_t)status);
+        memdb_store_relaxed(&cell->lsn, lsn);
+        memdb_store_relaxed(&cell->count, count);
+        memdb_store_relaxed(&cell->detail, detail);
+        memdb_store_relaxed(&cell->winner, winner);
+    } while (!memdb_cas_sc(&cell->state, &state, MEMDB_CELL_DONE)); /* SYNC: result */
+    if (state & MEMDB_WAITING)
         memdb_futex_wake(&cell->state, INT_MAX);
 }

@@ -136,6 +136,8 @@ int memdb_commit_flush(memdb_commit *ctx)
 
 int memdb_commit_mark(memdb_commit *ctx)
 {
+    if (ctx->log_errno != 0)
+        return MEMDB_LOG_FAILED;
     int status = memdb_log_append_mark(ctx, ctx->log.limit_asked > ctx->log.limit ? ctx->log.limit_asked : ctx->log.limit);
     return status == MEMDB_OK ? memdb_log_flush(ctx) : status;
 }

@@ -101,7 +101,10 @@ static void take_result(memdb_commit *ctx, uint64_t segment, uint64_t bytes, uin
             memdb_store_relaxed(&log->half->lsn_limit, log->limit);
         }
     }
-    ctx->unsynced_since = ctx->applied > ctx->synced_lsn ? ctx->asked_at : 0;
+    if (ctx->applied <= ctx->synced_lsn)
+        ctx->unsynced_since = 0;
+    else if (ctx->sync_asked) /* otherwise the caller's own: since when is as it was, or earlier than need be */
+        ctx->unsynced_since = ctx->asked_at;
     ctx->synced_at = ctx->mono_us;
     if (ctx->sync_asked) {
         uint64_t took = ctx->mono_us > ctx->asked_at ? ctx->mono_us - ctx->asked_at : 0;

@@ -177,6 +177,10 @@ static void test_frames(void)
     CHECK_EQUAL(rig_status(lease, 5), MEMDB_OK);
     CHECK_EQUAL((unsigned)rig_status(lease, 6), (unsigned)MEMDB_TOO_LARGE);
     CHECK_EQUAL(RIG_RESULT(lease, 6, detail), 1 << 20);
+    send_part(&rig, lease, 7, 0, 0, noise, 0); /* frames with nothing in them */
+    send_part(&rig, lease, 7, 1, 1, noise, 0);
+    step(&rig);
+    CHECK_EQUAL((unsigned)rig_status(lease, 7), (unsigned)MEMDB_INVALID);
     munmap(lease, sizeof *lease);
     rig_end(&rig);
 }

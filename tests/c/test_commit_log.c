@@ -350,6 +350,74 @@ static void test_failed_sync(void)
     rig_end(&rig);
 }
 
+/* Two rotations with no step between: the second takes the half in which commits lay that were durable, but not published. A successor
+ * reads the arena and both halves, so they have to be in the arena by then. */
+static void test_rotations_in_a_row(void)
+{
+    struct rig rig;
+    rig_start(&rig);
+    struct memdb_lease *lease = rig_join(&rig, 1);
+    rig_op(&rig, lease, 1, FULL, SET, 0, "k", "1", 0);
+    CHECK_EQUAL(rig_submit(&rig, lease, MEMDB_ENTRY_SYNC, 2, FULL, 0, NULL), MEMDB_OK);
+    step(&rig);
+    CHECK(!rig_done(lease, 1));
+    for (unsigned turn = 0; turn < 2; turn++) {
+        CHECK_EQUAL(memdb_commit_flush(rig.commit), MEMDB_OK);
+        CHECK_EQUAL(rig_open_segment(&rig, 4 << 20, 1 << 20), MEMDB_OK); /* whose caller has synced the one before */
+    }
+    CHECK_EQUAL(figures_of(&rig).published_lsn, figures_of(&rig).applied_lsn);
+    CHECK(rig_reads(&rig, lease, "k", "1"));
+    CHECK_EQUAL(rig_status(lease, 1), MEMDB_OK);
+    memdb_replay_result scan; /* what was sealed stays as its link says: nothing was appended behind */
+    CHECK_EQUAL(memdb_replay_segment(NULL, rig.file[1], 4 << 20, MEMDB_SEGMENT_HEADER, RIG_SALT + 1, 0, UINT64_MAX, NULL, &scan), MEMDB_OK);
+    CHECK_EQUAL(scan.last_lsn, figures_of(&rig).applied_lsn);
+    step(&rig);
+    CHECK_EQUAL(rig_status(lease, 2), MEMDB_OK);
+    munmap(lease, sizeof *lease);
+    rig_end(&rig);
+}
+
+/* A round that ends with "the segment is full" and found no work tells its caller at once: it does not sleep over it. */
+static void test_rotation_for_a_mark(void)
+{
+    struct rig rig;
+    memdb_commit_config config = rig_config();
+    rig_begin(&rig, &config, 32 << 20, 64 << 10);
+    CHECK_EQUAL(rig_open_segment(&rig, 16 << 10, UINT64_C(1) << 30), MEMDB_OK);
+    while (figures_of(&rig).capacity - figures_of(&rig).tail >= 88)
+        CHECK_EQUAL(memdb_commit_mark(rig.commit), MEMDB_OK);
+    memdb_commit_set_lsn(rig.commit, (UINT64_C(1) << 30) - 2, 0); /* close to the limit: a mark has to raise it */
+    uint64_t began = memdb_clock_monotonic_us();
+    CHECK_EQUAL(memdb_commit_run(rig.commit, began + 3000000), MEMDB_EVENT_ROTATE);
+    CHECK(memdb_clock_monotonic_us() - began < 1500000);
+    rig_end(&rig);
+}
+
+/* A sync that the caller asked for leaves what was committed meanwhile to the timer. */
+static void test_sync_by_caller(void)
+{
+    struct rig rig;
+    memdb_commit_config config = rig_config();
+    memdb_sync_job job;
+    config.sync_interval_us = 20000;
+    rig_begin(&rig, &config, 32 << 20, 1 << 20);
+    CHECK_EQUAL(rig_open_segment(&rig, 1 << 20, 1 << 20), MEMDB_OK);
+    struct memdb_lease *lease = rig_join(&rig, 1);
+    rig_op(&rig, lease, 1, OS, SET, 0, "k", "1", 0);
+    step(&rig);
+    memdb_sync_request(rig.commit);
+    CHECK_EQUAL(memdb_sync_wait(rig.commit, &job, 0), MEMDB_OK);
+    rig_op(&rig, lease, 2, OS, SET, 0, "k", "2", 0);
+    step(&rig);
+    memdb_sync_done(rig.commit, &job, 0);
+    CHECK_EQUAL(memdb_commit_run(rig.commit, memdb_clock_monotonic_us() + 60000), MEMDB_EVENT_NONE);
+    CHECK(rig_sync(&rig, 0));
+    step(&rig);
+    CHECK_EQUAL(figures_of(&rig).synced_lsn, figures_of(&rig).applied_lsn);
+    munmap(lease, sizeof *lease);
+    rig_end(&rig);
+}
+
 int main(void)
 {
     test_rotation_and_replay();
@@ -361,5 +429,8 @@ int main(void)
     test_sync_request();
     test_failed_write();
     test_failed_sync();
+    test_rotations_in_a_row();
+    test_rotation_for_a_mark();
+    test_sync_by_caller();
     return 0;
 }
