@@ -1,4 +1,4 @@
-# The types of the kernel's binding. Each .pxi of the module has a section of its own here; the docstrings are there.
+# The types of the kernel binding. Each .pxi of the module has a section of its own; the docstrings are there.
 
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Mapping as AbstractMapping
@@ -270,6 +270,7 @@ class Store:
     def replay(
         self, segment: _Buffer, offset: int, salt: int, after_lsn: int, up_to_lsn: int
     ) -> ReplayResult: ...
+    def raise_time_floor(self, time_us: int) -> None: ...
     def open(self, lsn: int) -> None: ...
     def close(self) -> None: ...
     @property

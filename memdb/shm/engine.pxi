@@ -148,6 +148,7 @@ cdef class Store:
                 status = memdb_bulk_copy(self.store, &reader.pin, progress)
             if status != MEMDB_OK:
                 raise _failure(status, "cannot copy the old generation")
+            self.raise_time_floor(memdb_load64_relaxed(&_arena_of(old).time_floor))
             return reader.lsn
         finally:
             reader.close()
@@ -155,6 +156,12 @@ cdef class Store:
     def replay(self, segment, uint64_t offset, uint64_t salt, uint64_t after_lsn, uint64_t up_to_lsn):
         """Applies commits with after_lsn < lsn <= up_to_lsn from a segment's bytes; a ReplayResult."""
         return _replay(self.store, segment, offset, salt, after_lsn, up_to_lsn, self._progress())
+
+    def raise_time_floor(self, uint64_t time_us):
+        """Time, by which expiry is judged, never goes back: not in the next generation, nor after a restart (rule R3)."""
+        cdef memdb_arena_header *header = memdb_arena_get_header(self.arena)
+        if time_us > memdb_load64_relaxed(&header.time_floor):
+            memdb_store64_relaxed(&header.time_floor, time_us)
 
     def open(self, uint64_t lsn):
         """Publishes ``lsn`` and lets readers in."""
