@@ -111,7 +111,7 @@ def write(files: Files, reader: kernel.Reader, plan: Mapping[str, Any]) -> dict[
     renamed and read back before this returns. OSError, CorruptionError, SnapshotExpired: nothing is left that
     counts.
     """
-    header = CheckpointHeader(plan["database"], reader.lsn, secrets.randbits(63) | 1, plan["time_us"])
+    header = CheckpointHeader(plan["database"], reader.lsn, secrets.randbits(63) | 1, reader.time_us)
     beside = f"checkpoints/{reader.lsn:020d}.tmp"
     files.mkdir("checkpoints")
     file = files.open(beside, write=True, create=True)
@@ -275,6 +275,7 @@ def load(files: Files, entry: CheckpointEntry, store: kernel.Store) -> None:
         store.bulk_begin(footer.keys)
         _walk(file, entry.path, header, footer, store)
         store.bulk_finish()
+        store.raise_time_floor(header.time_us)
     finally:
         file.close()
 

@@ -288,3 +288,15 @@ def test_other_things_are_no_database() -> None:
     with pytest.raises(errors.NotADatabase, match=r"holiday\.jpg"):
         Machine(files).start()
     assert files.listdir() == ["holiday.jpg"]
+
+
+def test_time_never_goes_back_across_generations_and_restarts() -> None:
+    machine = Machine().start()
+    machine.set("a", b"1")
+    floor = machine.engine.store.figures()["time_floor"]
+    assert floor > 0
+    machine.engine.compact()
+    assert machine.engine.store.figures()["time_floor"] >= floor
+    machine.engine.checkpoint()
+    machine.engine.stop()
+    assert machine.reboot().start().engine.store.figures()["time_floor"] >= floor
