@@ -241,20 +241,23 @@ static int want_run(struct memdb_arena *a, uint32_t count)
 
 /* ---------------------------------------------------------------- reserve ------------------------------ */
 
+#define DELETE_CLASSES 8u /* of a commit that only deletes: tombstone, outcome's cell and version, blocks and header of its insert */
+
 /* Pages that blocks of `bytes` in all can take at most: the blocks themselves (a slab wastes at most 1/15 at its end)
  * and one begun page for each class they may fall into; k different classes take at least 16 * k(k+1)/2 bytes. */
-static uint64_t pages_for(uint64_t bytes)
+static uint64_t pages_for(uint64_t bytes, uint64_t most_classes)
 {
     uint64_t classes = 1;
-    while (classes < CLASSES && 8 * classes * (classes + 1) < bytes)
+    while (classes < most_classes && 8 * classes * (classes + 1) < bytes)
         classes++;
     return (bytes / 15 * 16 + 15) / MEMDB_PAGE + 1 + classes;
 }
 
 int memdb_arena_reserve(struct memdb_arena *a, uint64_t bytes, uint64_t run_bytes, enum memdb_purpose purpose)
 {
-    uint64_t need = bytes ? pages_for(bytes) : 0;
-    uint64_t run = bytes > SLAB_MAX ? need : 0; /* a block of several pages may be among them: keep them in one piece */
+    bool deletes = purpose == MEMDB_FOR_DELETE; /* tombstones, all of one class, and the few blocks of an outcome */
+    uint64_t need = bytes ? pages_for(bytes, deletes ? DELETE_CLASSES : CLASSES) : 0;
+    uint64_t run = bytes > SLAB_MAX && !deletes ? need : 0; /* a block of several pages may be among them: keep them in one piece */
     if (run_bytes) {
         run += (run_bytes + MEMDB_PAGE - 1) / MEMDB_PAGE;
         need += (run_bytes + MEMDB_PAGE - 1) / MEMDB_PAGE;
@@ -263,9 +266,9 @@ int memdb_arena_reserve(struct memdb_arena *a, uint64_t bytes, uint64_t run_byte
         return MEMDB_FULL;
     int64_t limit = (int64_t)(a->limit / MEMDB_PAGE);
     int64_t cap = limit; /* pages that may be backed at the end */
-    if (purpose == MEMDB_FOR_RECOVERY)
-        cap = (int64_t)a->page_count;
-    else if (purpose == MEMDB_FOR_DELETE || a->used_bytes + bytes + run_bytes <= a->limit / 16 * 15)
+    if (purpose == MEMDB_FOR_RECOVERY || deletes)
+        cap = (int64_t)a->page_count; /* a tombstone for every key fits into the quarter above the limit: deletes always find room */
+    else if (a->used_bytes + bytes + run_bytes <= a->limit / 16 * 15)
         cap += limit / 16; /* pages are full of holes: a sixteenth more, so that small free blocks can be used at all */
     int64_t spare = purpose == MEMDB_FOR_WRITE ? limit / 64 : 0;
     int64_t backed = (int64_t)backed_pages(a);
