@@ -9,7 +9,7 @@
 #include "skiplist.h"
 #include "store.h"
 
-#define AHEAD 8u /* cells whose cache lines are asked for before they are read */
+#define AHEAD 12u /* cells whose cache lines are asked for before they are read */
 
 /* ---------------------------------------------------------------- bounds ------------------------------- */
 

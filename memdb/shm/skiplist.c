@@ -271,15 +271,13 @@ memdb_ref memdb_draft_store(memdb_list *list, const memdb_draft *draft, uint32_t
 
 /* ---------------------------------------------------------------- nodes -------------------------------- */
 
-/* Half of all headers have a tower: a step at level 0 costs a block besides a header, steps above only a header. From
- * there on each level has a quarter of the one below. */
+/* Every header has a tower: a step at level 0 costs a block besides a header, steps above only a header. From there on each
+ * level has a quarter of the one below. */
 static uint32_t random_height(memdb_list *list)
 {
     list->random ^= list->random << 13;
     list->random ^= list->random >> 7;
     list->random ^= list->random << 17;
-    if (list->random >> 63)
-        return 1;
     uint32_t height = 2;
     for (uint64_t bits = list->random >> 8; (bits & 3) == 0 && height < MEMDB_HEIGHT_MAX; bits >>= 2)
         height++;
