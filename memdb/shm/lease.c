@@ -247,7 +247,8 @@ void memdb_lease_complete(struct memdb_lease *lease, uint32_t index, uint64_t re
     if (index >= MEMDB_CELLS)
         return;
     struct memdb_result *cell = &lease->results[index];
-    uint32_t state = memdb_load_acquire(&cell->state); /* SYNC: result: before the request, so that a cell given away meanwhile fails the CAS */
+    /* The state is loaded before the request: a cell that the client gives to another one meanwhile fails the exchange. */
+    uint32_t state = memdb_load_acquire(&cell->state); /* SYNC: result */
     do {
         if (memdb_load_relaxed(&cell->request) != request)
             return;

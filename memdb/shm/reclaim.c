@@ -271,7 +271,8 @@ size_t memdb_store_reclaim(memdb_store *s, size_t budget)
     if (!memdb_store_reclaim_pending(s))
         return 0;
     if (s->unlinked) { /* the argument in epoch.h: a reader that the scan misses has to see what was unlinked */
-        memdb_store_sc(&s->header->published, s->published); /* SYNC: published */
+        if (s->serving)
+            memdb_store_sc(&s->header->published, s->published); /* SYNC: published */
         s->unlinked = false;
     }
     memdb_scanner_scan(s->scanner, s->view.parity);

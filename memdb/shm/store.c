@@ -426,12 +426,14 @@ void memdb_store_publish(memdb_store *s, uint64_t lsn)
     figures(s);
     s->published = lsn;
     s->unlinked = false;
-    memdb_store_sc(&s->header->published, lsn); /* SYNC: published: all of lsn is in place (invariant 3) */
+    if (s->serving)
+        memdb_store_sc(&s->header->published, lsn); /* SYNC: published: all of lsn is in place (invariant 3) */
 }
 
 void memdb_store_open(memdb_store *s, uint64_t lsn)
 {
     s->applied = lsn > s->applied ? lsn : s->applied;
+    s->serving = true;
     memdb_store_publish(s, lsn);
     memdb_store_release(&s->header->ready, 1); /* SYNC: segment-ready */
 }

@@ -94,7 +94,8 @@ uint64_t memdb_store_count_range(memdb_store *, const void *start, size_t start_
 uint64_t memdb_store_delete_range(memdb_store *, const void *start, size_t start_len, const void *stop, size_t stop_len,
                                   uint64_t lsn, uint64_t now_us);
 
-/* Sets the published LSN (sc), after the counts as of that LSN. Commits above it stay unseen. */
+/* Sets the published LSN (sc), after the counts as of that LSN. Commits above it stay unseen. Before memdb_store_open readers see
+ * none of it: a reader that slept through two generations must not pin an arena that is being built. */
 void memdb_store_publish(memdb_store *, uint64_t lsn);
 
 /* Prune, purge, move versions inline, free what grace has released. Bounded by `budget` items; returns items left that

@@ -64,6 +64,7 @@ struct memdb_store {
     size_t waiting_count;
     uint64_t retired_bytes, cells, versions, long_keys;
     uint32_t longest_key;
+    bool serving;                /* opened: until then the header's published stays 0, so that no reader pins a half-built arena */
     bool unlinked;               /* something was unlinked since `published` was last stored */
     struct memdb_bulk *bulk;     /* while a new generation is built */
     uint8_t *scratch;            /* one key */

@@ -326,6 +326,7 @@ static void test_failed_write(void)
     CHECK_EQUAL((unsigned)rig_status(lease, 5), (unsigned)MEMDB_LOG_FAILED);
     CHECK_EQUAL(rig.writes, writes); /* a poisoned file is never written to again */
     CHECK_EQUAL(memdb_commit_log_errno(rig.commit), EIO);
+    CHECK_EQUAL((unsigned)memdb_commit_mark(rig.commit), (unsigned)MEMDB_LOG_FAILED); /* not "no room" */
     CHECK(rig_reads(&rig, lease, "k", "1"));
     munmap(lease, sizeof *lease);
     rig_end(&rig);

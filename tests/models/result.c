@@ -25,7 +25,9 @@ static void *client(void *unused)
 static void *writer(void *unused)
 {
     STORE(outcome, 9, RLX);
-    int before = atomic_exchange_explicit(&state, 3, DONE);
+    int before = LOAD(state, ACQ);
+    while (!atomic_compare_exchange_strong_explicit(&state, &before, 3, DONE, RLX)) {
+    }
     if (before & 4)
         STORE(wake, 1, SC);
     return unused;
