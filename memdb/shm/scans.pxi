@@ -116,16 +116,23 @@ cdef class Scan:
     def __next__(self):
         if self.busy:
             raise ValueError("the iterator is in use by another thread")
-        self.busy = True
+        if self.left == 0 and not self.more():
+            raise StopIteration  # outside of try: so it costs no exception object and no traceback
+        self.busy = True  # decoding may run Python code, and so another thread
         try:
-            if self.left == 0:
-                if not self.finished:
-                    self.fill()
-                if self.left == 0:
-                    raise StopIteration
             return self.take()
         finally:
             self.busy = False
+
+    cdef bint more(self) except -1:
+        if self.finished:
+            return False
+        self.busy = True
+        try:
+            self.fill()
+        finally:
+            self.busy = False
+        return self.left > 0
 
     def close(self):
         """Gives the snapshot back; the iteration is over. Idempotent."""
