@@ -7,9 +7,11 @@ Invariants:
 * One attachment per (st_dev, st_ino) and process, counted by its handles; a symbolic link leads to the
   same one.
 * A client starts a group only inside a call (open, a write), never by itself, never at exit.
-* A forked child touches nothing that it inherited: it closes its copies of the descriptors, keeps the
-  old objects from being freed (their addresses are not mapped there), and attaches anew, under a new
-  client id, on first use.
+* A forked child changes nothing that it inherited: it closes its copies of the descriptors, keeps the
+  old objects from being freed, and attaches anew, under a new client id, on first use. It has the arenas
+  of its parent (read-only, for the views that it inherited), not the lease.
+* The table of attachments changes under its lock only, and no finalizer takes that lock where it would
+  have to wait: it leaves its handle to whoever holds it.
 * Whoever waits, waits `open_timeout` seconds without progress at most, and can be interrupted.
 """
 
@@ -20,6 +22,7 @@ import socket
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -37,7 +40,8 @@ log = logging.getLogger("memdb")
 _CLOSE_WAIT: Final = 30.0  # seconds that the last close waits for an engine with linger=0 to end
 
 _registry: dict[tuple[int, int], "Attachment"] = {}
-_registry_lock = threading.RLock()  # re-entrant: a handle's finalizer may run while it is held
+_registry_lock = threading.Lock()
+_dropped: "deque[Attachment]" = deque()  # once for each handle whose finalizer has not been served yet
 _held: "list[Attachment]" = []  # closed, but views of them are still in use
 _inherited: list[object] = []  # of a forked child: what must never be freed here
 _starter_locks: set[FileLock] = set()
@@ -95,12 +99,13 @@ class Attachment:
         can raise.
         """
         with self.lock:
-            if not self._stale and self.group_alive() and self.client.usable:
+            patience = Patience(max(0.0, deadline - time.monotonic()))
+            if not self._stale and self.group_alive() and (self.client.usable or self._remap(patience)):
                 return
             self._drop()
             try:
                 self._check_place()
-                self._join(Patience(max(0.0, deadline - time.monotonic())), {}, None)
+                self._join(patience, {}, None)
             except (errors.OpenTimeout, errors.EngineDied):
                 raise
             except (errors.ArenaFullError, errors.CorruptionError, errors.NotADatabase, OSError) as error:
@@ -119,14 +124,58 @@ class Attachment:
             self._drop()
             self._join(Patience(self._handle.open_timeout), explicit, durability)
 
+    def _remap(self, patience: Patience) -> bool:
+        """Fetches the arenas of the group's new attach epoch; False if the group has ended meanwhile.
+
+        Over a connection of its own, so that an interrupted wait leaves no answer behind.
+        """
+        while self.group_alive():
+            if self.client.usable:
+                return True
+            fds = list[int]()
+            try:
+                with wire.connect(self._directory_fd, patience.deadline) as sock:
+                    wire.send(sock, {"op": "segments"}, patience.deadline)
+                    answer = wire.receive(sock, bytearray(), fds, patience.deadline)
+                if answer.get("group") == self.group_id and len(fds) == 2:
+                    arenas = [_kernel.Mapping(fd, answer["arena"], writable=False) for fd in fds]
+                    self.client.remap(arenas[0], arenas[1], answer["epoch"])
+                    continue
+            except (wire.Disconnected, FileNotFoundError, ConnectionRefusedError, BrokenPipeError):
+                pass  # it is ending: group_alive will tell
+            except TimeoutError as error:
+                raise self._timed_out(patience) from error
+            finally:
+                for fd in fds:
+                    os.close(fd)
+            if patience.is_over:
+                raise self._timed_out(patience)
+            patience.pause()
+        return False
+
     def release(self) -> None:
         """One handle less; the last says goodbye. With ``linger=0`` it returns when the engine has ended."""
         with _registry_lock:
-            self.handles -= 1
-            if self.handles > 0:
-                return
-            if _registry.get(self.identity) is self:
-                del _registry[self.identity]
+            last = self._give_back_handle()
+        if last:
+            self._leave()
+        _serve_dropped()
+
+    def release_from_finalizer(self) -> None:
+        """`release` for a finalizer, which may run between any two instructions, also of this module."""
+        _dropped.append(self)
+        _serve_dropped()
+
+    def _give_back_handle(self) -> bool:
+        """Under the lock of the registry: whether it was the last."""
+        self.handles -= 1
+        if self.handles > 0:
+            return False
+        if _registry.get(self.identity) is self:
+            del _registry[self.identity]
+        return True
+
+    def _leave(self) -> None:
         with self.lock:
             if not self._stale and self._views() > 0:
                 _held.append(self)  # a view shows arena memory, which only this lease protects
@@ -318,8 +367,9 @@ class Attachment:
         word = _kernel.page_word(page)
         if word >> 32 != answer["epoch"]:
             return False
-        arena0 = _kernel.Mapping(fds[0], sizes["arena"], writable=False, fork_private=True)
-        arena1 = _kernel.Mapping(fds[1], sizes["arena"], writable=False, fork_private=True)
+        # A child inherits the arenas: views and arrays that it inherited show them (rule R4).
+        arena0 = _kernel.Mapping(fds[0], sizes["arena"], writable=False)
+        arena1 = _kernel.Mapping(fds[1], sizes["arena"], writable=False)
         lease = _kernel.Mapping(fds[2], sizes["lease"], writable=True, fork_private=True)
         board = _kernel.Mapping(fds[3], sizes["board"], writable=True, fork_private=True)
         self.client = _kernel.Client(arena0, arena1, lease, board, page, word, answer["client_id"])
@@ -467,14 +517,25 @@ def attach(
 
 def _register(where: str, fd: int, handle: HandleOptions, memory_only: bool) -> tuple[Attachment, bool]:
     fresh = Attachment(os.path.realpath(where), fd, handle, memory_only=memory_only)
-    # Nothing in this block allocates what the garbage collector tracks, so no finalizer changes the table
-    # meanwhile.
     with _registry_lock:
         attachment = _registry.setdefault(fresh.identity, fresh)
         attachment.handles += 1
+    _serve_dropped()
     if attachment is not fresh:
         os.close(fd)
     return attachment, attachment is fresh
+
+
+def _serve_dropped() -> None:
+    """Gives back the handles whose finalizers have run; who holds the lock now does it afterwards."""
+    while _dropped and _registry_lock.acquire(blocking=False):
+        try:
+            attachment = _dropped.popleft() if _dropped else None
+            last = attachment is not None and attachment._give_back_handle()
+        finally:
+            _registry_lock.release()
+        if attachment is not None and last:
+            attachment._leave()
 
 
 # ------------------------------------------------------------------------------------------------------ fork
@@ -486,7 +547,7 @@ def _sweep_held() -> None:
 
 def _after_fork_in_child() -> None:
     global _registry_lock  # noqa: PLW0603 - another thread of the parent may have held it
-    _registry_lock = threading.RLock()
+    _registry_lock = threading.Lock()
     for lock in list(_starter_locks):
         lock.close()
     _starter_locks.clear()

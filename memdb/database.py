@@ -92,7 +92,7 @@ class Database(_kernel.Writes, OrderedReads, MutableMapping[Any, Any]):  # type:
         # A handle that failed to open has no attachment; one that was dropped gives its own back. At the
         # interpreter's end the kernel does that.
         if not self.closed and self._attachment is not None and not sys.is_finalizing():
-            self.close()
+            self._unbind().release_from_finalizer()
 
     def __repr__(self) -> str:
         return f"<memdb.Database {self._path!r}{' (closed)' if self.closed else ''}>"

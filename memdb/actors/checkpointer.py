@@ -65,6 +65,11 @@ class _Checkpointer:
                 return reader
             reader.close()
 
+    def replace_arena(self, parity: int, fd: int) -> None:
+        """A fresh segment has taken the place of an arena, and is the next generation's."""
+        self._arenas[parity] = _kernel.Mapping(fd, self._arenas[parity].size, writable=False)
+        os.close(fd)
+
     def write(self, plan: Message) -> Message:
         """Writes the checkpoint of ``plan``; what the writer needs to know of it."""
         reader = self._reader()
@@ -141,7 +146,10 @@ def main(post: Post, job: Job) -> int:
     worker = _Checkpointer(job)
     post.send("ready")
     while True:
-        for message, _ in post.inbox.receive():
+        for message, fds in post.inbox.receive():
             if message["op"] == "stop":
                 return 0
+            if message["op"] == "arena":
+                worker.replace_arena(message["parity"], fds[0])
+                continue
             post.send("answer", id=message["id"], **_perform(worker, message))

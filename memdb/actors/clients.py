@@ -44,6 +44,13 @@ class Client:
     def grant(self) -> LeaseGrant:
         return self.client_id, self.lease, self.role is not None
 
+    def views(self, parity: int) -> int:
+        """How many zero-copy views it has in the arena of this parity."""
+        lease = _kernel.Mapping(self.lease, _kernel.lease_bytes(), writable=False)
+        views = _kernel.lease_hazards(lease, parity)
+        lease.close()
+        return views
+
     def close(self) -> None:
         os.close(self.lease)
         if self.pidfd is not None:

@@ -31,6 +31,7 @@ __all__ = [
     "EXIT_ORPHANED",
     "EXIT_REFUSED",
     "EXIT_UNCAUGHT",
+    "EXIT_VIEWS_STAND",
     "Actor",
     "LastWord",
     "Post",
@@ -47,6 +48,8 @@ EXIT_ORPHANED: Final = 71
 """The supervisor is gone."""
 EXIT_FAILED: Final = 72
 """The directory is gone, so nothing more was written."""
+EXIT_VIEWS_STAND: Final = 73
+"""Zero-copy views stand in the arena that the next generation needs: the next writer gets a fresh segment."""
 
 
 class Post:

@@ -40,8 +40,13 @@ class Progress:
     ) -> None:
         self._board = _kernel.Mapping(board, _kernel.board_bytes(), writable=True)
         self._page = _kernel.Mapping(page, _kernel.page_bytes(), writable=False)
-        self._arenas = [_kernel.Mapping(fd, _HEADER, writable=False) for fd in arenas]
+        self._arenas = [_map_header(fd) for fd in arenas]
         self._logbuf = None if logbuf is None else _kernel.Mapping(*logbuf, writable=False)
+
+    def replace_arena(self, parity: int, fd: int) -> None:
+        """A fresh segment has taken the place of an arena."""
+        self._arenas[parity].close()
+        self._arenas[parity] = _map_header(fd)
 
     def status(self) -> dict[str, object]:
         """For those who wait: {"phase", "done", "total"}, the latter two in keys or records."""
@@ -85,3 +90,8 @@ class Progress:
                 return str(record.client_id.hex())
             offset += record.padded
         return None
+
+
+def _map_header(arena: int) -> _kernel.Mapping:
+    """Actors are forked from this process; a mapping there would keep a replaced segment alive."""
+    return _kernel.Mapping(arena, _HEADER, writable=False, fork_private=True)

@@ -50,6 +50,7 @@ class Requests:
         known = {
             "hello": self._hello,
             "bye": self._bye,
+            "segments": self._segments,
             "info": self._info,
             "readers": self._readers,
             "checkpoint": self._checkpoint,
@@ -116,9 +117,9 @@ class Requests:
     def _hand_over(self, connection: Connection, client: Client) -> None:
         group = self._group
         self._joining.discard(connection)
-        arenas = group.segments.arenas
+        word = group.progress.word()
         sizes = {
-            "arena": arenas[0].size,
+            "arena": group.segments.arenas[0].size,
             "lease": _kernel.lease_bytes(),
             "board": _kernel.board_bytes(),
             "page": _kernel.page_bytes(),
@@ -128,8 +129,8 @@ class Requests:
                 "ok": True,
                 "client_id": client.client_id,
                 "group": group.group_id,
-                "epoch": group.epoch,
-                "word": group.progress.word(),
+                "epoch": word >> 32,
+                "word": word,
                 "sizes": sizes,
                 "options": group.options.to_wire(),
                 "memory_only": group.memory_only,
@@ -137,6 +138,19 @@ class Requests:
                 "poison": group.poison.to_wire() if group.poison else None,
             },
             (*group.segments.readonly_arenas, client.lease, group.segments.board),
+        )
+
+    def _segments(self, connection: Connection, request: Message) -> None:
+        """A client has seen another attach epoch: the arenas of now. Its lease and its requests stay."""
+        group = self._group
+        connection.answer(
+            {
+                "ok": True,
+                "group": group.group_id,
+                "epoch": group.progress.word() >> 32,
+                "arena": group.segments.arenas[0].size,
+            },
+            group.segments.readonly_arenas,
         )
 
     def _compare_options(self, request: Message) -> None:
@@ -261,7 +275,7 @@ class Requests:
         return {
             "path": group.home.path,
             "group": group.group_id.hex(),
-            "epoch": group.epoch,
+            "epoch": group.progress.word() >> 32,
             "generation": group.progress.word() & 0xFFFFFFFF,
             "phase": group.phase,
             "started": self._started,

@@ -14,7 +14,7 @@ Invariants:
 import errno
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import posix_ipc
@@ -45,6 +45,11 @@ class ArenaSegment:
     fd: int
     readonly_fd: int
     size: int
+
+    def close(self) -> None:
+        """The segment goes with its last mapping and the descriptors of other processes."""
+        os.close(self.fd)
+        os.close(self.readonly_fd)
 
 
 def create_segment(size: int, *, reserve: bool) -> int:
@@ -144,6 +149,11 @@ class GroupSegments:
             _create_logbuf(_whole_pages(options.segment_bytes)) if options.logged else None,
             _open_page(directory_fd, group_id),
         )
+
+    def with_fresh_arena(self, parity: int) -> "GroupSegments":
+        """The same, but for a new segment in the place of one arena."""
+        fresh = create_arena(self.arenas[parity].size)
+        return replace(self, arenas=(self.arenas[0], fresh) if parity else (fresh, self.arenas[1]))
 
     @property
     def readonly_arenas(self) -> tuple[int, int]:

@@ -9,6 +9,8 @@ Invariants:
 * One thread; it sleeps in epoll and wakes for events only.
 * GROUP stays locked as long as this process lives, and no other process has that descriptor.
 * A request to an actor that dies is asked again of its successor; every asker gets an answer.
+* An arena in which zero-copy views stand is not built in again (rule R4): a fresh segment takes its place,
+  under a new attach epoch, and the clients fetch it; the old one lives as long as it is mapped.
 * The group ends only after it has closed its door with no client inside; who comes before that keeps it up.
 """
 
@@ -30,7 +32,7 @@ from memdb.actors.directory import DirectoryWatch, Home
 from memdb.actors.door import Connection, Door
 from memdb.actors.locks import FileLock
 from memdb.actors.loop import Loop, Timer
-from memdb.actors.processes import EXIT_FAILED, EXIT_REFUSED, Actor
+from memdb.actors.processes import EXIT_FAILED, EXIT_REFUSED, EXIT_VIEWS_STAND, Actor
 from memdb.actors.progress import Progress, WriterPosition
 from memdb.actors.segments import GroupSegments
 from memdb.actors.wire import Message
@@ -69,7 +71,8 @@ class Supervisor:
         self.segments = GroupSegments.create(home.fd, options, group_id)
         parts = self.segments
         self.progress = Progress(parts.board, parts.page, parts.readonly_arenas, parts.logbuf)
-        self.epoch = (self.progress.word() >> 32) + 1 & 0xFFFFFFFF or 1
+        self.epoch = _next_epoch(self.progress.word() >> 32)
+        self._past_epochs: frozenset[int] = frozenset()  # of this group, before segments were replaced
         self.loop = Loop()
         self.clients = ClientTable()
         own = os.pidfd_open(os.getpid())
@@ -161,9 +164,18 @@ class Supervisor:
             for client in known:
                 client.known = True
             grants = [client.grant for client in known]
-            rebuild = self.progress.word() >> 32 == self.epoch
+            rebuild = self._has_shown()
+            if rebuild:
+                self._replace_viewed_arena()
             job = writer.Job(
-                self.home, self.segments, self.options, self.epoch, grants, rebuild, self.memory_only
+                self.home,
+                self.segments,
+                self.options,
+                self.epoch,
+                self._past_epochs,
+                grants,
+                rebuild,
+                self.memory_only,
             )
             return writer.main, (job,), {self.home.fd, *self.segments.fds(), *(grant[1] for grant in grants)}
         if role == "checkpointer":
@@ -174,6 +186,26 @@ class Supervisor:
                 {self.home.fd, *self.segments.fds(), lease.lease},
             )
         return reaper.main, (), set()
+
+    def _has_shown(self) -> bool:
+        """Has this group served a generation, so that the next is built from it?"""
+        return self.progress.word() >> 32 in self._past_epochs | {self.epoch}
+
+    def _replace_viewed_arena(self) -> None:
+        """No writer runs, and the next will build in the arena that is not the present one."""
+        parity = (self.progress.word() + 1) & 1
+        views = sum(client.views(parity) for client in self.clients.everyone())
+        if not views:
+            return
+        log.info("%d zero-copy views stand in arena %d: a fresh segment takes its place", views, parity)
+        old, self.segments = self.segments, self.segments.with_fresh_arena(parity)
+        fresh = self.segments.arenas[parity].readonly_fd
+        self.progress.replace_arena(parity, fresh)
+        self._past_epochs |= {self.epoch}
+        self.epoch = _next_epoch(self.epoch)
+        if self.actors["checkpointer"].running:
+            self.tell("checkpointer", {"op": "arena", "parity": parity}, (fresh,))
+        old.arenas[parity].close()
 
     def _own(self, role: str) -> Client:
         client = self.clients.of_role(role)
@@ -263,7 +295,7 @@ class Supervisor:
     def _writer_died(self, code: int) -> None:
         position = self.progress.position()
         # A kill from outside while nothing was under way says nothing about any record.
-        suspicious = position.in_flight or code != -signal.SIGKILL
+        suspicious = code != EXIT_VIEWS_STAND and (position.in_flight or code != -signal.SIGKILL)
         lsn = max(position.logged, position.published)
         before = self._deaths[1] if self._deaths[0] == lsn else 0
         if suspicious:
@@ -492,6 +524,11 @@ class Supervisor:
         self.door.close_connections()
         self.loop.stop()
         log.info("the group of %s has ended", self.home.path)
+
+
+def _next_epoch(epoch: int) -> int:
+    """Attach epochs have 32 bits, and 0 is none."""
+    return epoch + 1 & 0xFFFFFFFF or 1
 
 
 def _raise_open_files() -> None:

@@ -26,10 +26,17 @@ from memdb import errors
 from memdb.actors.clients import LeaseGrant
 from memdb.actors.directory import Home
 from memdb.actors.locks import FileLock
-from memdb.actors.processes import EXIT_FAILED, EXIT_ORPHANED, EXIT_REFUSED, Post, call_at_death
+from memdb.actors.processes import (
+    EXIT_FAILED,
+    EXIT_ORPHANED,
+    EXIT_REFUSED,
+    EXIT_VIEWS_STAND,
+    Post,
+    call_at_death,
+)
 from memdb.actors.segments import GroupSegments
 from memdb.actors.wire import Message
-from memdb.durability.engine import DurableEngine, EngineSegments
+from memdb.durability.engine import DurableEngine, EngineSegments, ViewsStand
 from memdb.durability.files import RealClock, RealFiles
 from memdb.options import EngineOptions
 from memdb.shm import _kernel
@@ -51,6 +58,7 @@ class Job:
     segments: GroupSegments
     options: EngineOptions
     epoch: int
+    past_epochs: frozenset[int]
     grants: list[LeaseGrant]
     rebuild: bool
     memory_only: bool
@@ -103,7 +111,7 @@ class _Writer:
         return EXIT_ORPHANED if self.orphaned else 0
 
     def _deadline(self) -> float | None:
-        return None if self._job.memory_only else self._engine.next_deadline(time.monotonic())
+        return self._engine.next_deadline(time.monotonic())
 
     def _look_at_triggers(self) -> None:
         if self._job.memory_only:
@@ -223,6 +231,7 @@ def _engine_segments(job: Job) -> EngineSegments:
         page=_kernel.Mapping(parts.page, _kernel.page_bytes(), writable=True),
         group_lease=lease,
         epoch=job.epoch,
+        past_epochs=job.past_epochs,
     )
 
 
@@ -255,14 +264,13 @@ def main(post: Post, job: Job) -> int:
     lock = _take_lock(job.home)
     files = RealFiles(job.home.fd)
     engine = DurableEngine(files, RealClock(), job.options, _engine_segments(job), log)
-    for (
-        client_id,
-        fd,
-        system,
-    ) in job.grants:  # before start: who reads the old arena is revoked in order (rule G3)
+    # Before start: who reads the arena that the next generation takes is revoked in order (rule G3).
+    for client_id, fd, system in job.grants:
         add_lease(engine, client_id, fd, system)
     try:
         report = engine.start(predecessor=job.rebuild)
+    except ViewsStand:  # made since the supervisor looked; the next writer gets a fresh segment
+        return EXIT_VIEWS_STAND
     except errors.Error as error:
         post.send("refused", error=error.to_wire())
         return EXIT_REFUSED

@@ -19,16 +19,22 @@ from typing import Any, Final
 
 from memdb.durability import figures
 from memdb.durability.opening import ENDING, FAR, READ_ONLY, SERVING, Opening, entry_of
-from memdb.durability.rebuild import EngineSegments
+from memdb.durability.rebuild import EngineSegments, ViewsStand
 from memdb.errors import DiskFullError, Error, LogFailed
 from memdb.shm import _kernel as kernel
 
-__all__ = ["DurableEngine", "EngineSegments"]
+__all__ = ["DurableEngine", "EngineSegments", "ViewsStand"]
 
 _RETRY: Final = 5.0
 """Seconds between attempts to begin a new log after a failure."""
 _DRAIN_STEPS: Final = 10_000
 _PUNCH_FROM: Final = 1 << 16
+_AGES_APART: Final = 0.02
+"""Seconds between two looks at the ages of snapshots, at least."""
+_POINTS_APART: Final = 0.01
+"""Seconds between two revocations of point reads, at least."""
+_ACTIVE: Final = 2
+_REVOKED: Final = 3
 
 
 class DurableEngine(Opening):
@@ -53,19 +59,15 @@ class DurableEngine(Opening):
         or "failed"."""
         until = FAR + self._clock.monotonic() if deadline is None else deadline
         while True:
-            event = self._next_event(min(until, self._retry_at))
-            if event == kernel.EVENT_LOG_FAILED:
-                self._note_failure(self._log_failure())
+            event = self._next_event(min(until, self._retry_at, self._ages_at))
+            if not self._meet(event):
                 return "failed"
-            if event == kernel.EVENT_ROTATE:
-                if not self._try_rotate():
-                    return "failed"
-            elif event == kernel.EVENT_PRESSURE:
-                self._relieve()
             now = self._clock.monotonic()
             self._looked_at = now
             if now >= self._retry_at:
                 self._try_way_back()
+            if now >= self._ages_at:
+                self.revoke_aged()
             if self._interrupted:
                 self._interrupted = self._nudged = False
                 return "control"
@@ -89,6 +91,17 @@ class DurableEngine(Opening):
             if not (self._options.logged and self._wal.pump(self.commit)) and done == 0:
                 return int(kernel.EVENT_NONE)
 
+    def _meet(self, event: int) -> bool:
+        """Does what the commit loop waits for; False: commits are refused from now on."""
+        if event == kernel.EVENT_LOG_FAILED:
+            self._note_failure(self._log_failure())
+            return False
+        if event == kernel.EVENT_ROTATE:
+            return self._try_rotate()
+        if event == kernel.EVENT_PRESSURE:
+            self._relieve()
+        return True
+
     def _try_rotate(self) -> bool:
         try:
             self._wal.rotate(self.commit)
@@ -106,24 +119,54 @@ class DurableEngine(Opening):
     def _relieve(self) -> None:
         """Pressure (R5, first form): revoke what is held too long, else the request is answered `full`."""
         now = self.commit.figures()
-        revoked = self._revoke_older_than(self._options.snapshot_max_age)
+        revoked = self._revoke_point_reads() + self.revoke_aged()
         self.store.reclaim(1 << 20)
         self.commit.pressure_done(revoked > 0)
         if not revoked:
             self._log.warning("the arena is full: a commit asked for %d bytes more", now["held_bytes"])
 
-    def _revoke_older_than(self, seconds: float) -> int:
-        before = self._clock.time_us() - int(seconds * 1e6)
-        parity, revoked = self.store.generation & 1, 0
+    def _revoke_point_reads(self) -> int:
+        """Revokes the point reads that are under way; how many (rule R2: a process can be stopped in any).
+
+        They begin again by themselves, so a caller sees nothing, and what a stopped reader kept comes free.
+        At most once in ``_POINTS_APART``: a full arena under many readers is answered, not tried for ever.
+        """
+        now, parity, revoked = self._clock.monotonic(), self.store.generation & 1, 0
+        if now < self._points_at:
+            return 0
         for lease in self._mappings():
-            for slot, _, lsn, since, kind in kernel.lease_readers(lease, parity):
-                if kind != kernel.PIN_CHECKPOINT and since and since < before:
+            for slot, state, lsn, _, kind in kernel.lease_readers(lease, parity):
+                if kind == kernel.PIN_POINT and state == _ACTIVE:
                     revoked += kernel.lease_revoke(lease, parity, slot, lsn)
+        if revoked:
+            self._points_at = now + _POINTS_APART
         return revoked
 
     def revoke_aged(self) -> int:
-        """Revokes snapshots older than ``snapshot_max_age`` in both generations; how many."""
-        return self._revoke_older_than(self._options.snapshot_max_age)
+        """Revokes snapshots older than ``snapshot_max_age`` in both generations; how many.
+
+        Called when the oldest pin comes of age. What is pinned after a look comes of age `snapshot_max_age`
+        after it at the earliest, so that is when the next look is due: exact, with one wake-up in that time
+        while clients are attached, and none without.
+        """
+        limit, revoked = self._options.snapshot_max_age, 0
+        now, wait = self._clock.time_us(), limit
+        for lease in self._mappings():
+            for parity in (0, 1):
+                for slot, state, lsn, since, kind in kernel.lease_readers(lease, parity):
+                    if kind == kernel.PIN_CHECKPOINT or not since or state == _REVOKED:
+                        continue
+                    left = limit - (now - since) / 1e6
+                    if left <= 0:
+                        revoked += kernel.lease_revoke(lease, parity, slot, lsn)
+                    else:
+                        wait = min(wait, left)
+        attached = any(not system for _, system in self._leases.values())
+        self._ages_at = self._clock.monotonic() + max(wait, _AGES_APART) if attached else FAR
+        if revoked:
+            self._log.info("%d snapshots were revoked: they were older than %g s", revoked, limit)
+            self.store.reclaim(1 << 20)
+        return revoked
 
     def _give_back_old_arena(self) -> None:
         """Punches the old generation once nobody can reach it (rule R6); its header page stays readable."""
@@ -182,18 +225,18 @@ class DurableEngine(Opening):
         logbuf = self._segs.logbuf
         if logbuf is None:
             raise self._failure
+        self._refuse_over_views("beginning a new log")
         entry = entry_of(self._write_checkpoint(self._plan("way back")))
+        store = self._generations.make(self.store.generation + 1, self._mappings())
+        store.copy_from(self.store.mapping, self.store.generation & 1, self._segs.group_lease)
         now, found = self.commit.figures(), self._wal.current
         number = now["segment"]
         image = kernel.logbuf_image(logbuf, number)
         base = max(now["applied_lsn"], now["lsn_limit"], found.lsn_limit)
         durable = self._wal.durable_bytes(number)
         after = self._wal.fence(found, image, number, durable, entry.lsn, base).with_checkpoint(entry)
-        store = self._generations.make(self.store.generation + 1, self._mappings())
-        store.copy_from(self.store.mapping, self.store.generation & 1, self._segs.group_lease)
         self._wal.detach(self.commit)
         self._wal.failure = None
-        kernel.logbuf_init(logbuf, kernel.logbuf_words(logbuf)["half_bytes"])
         commit = self._make_commit(store, base)
         self._wal.begin(commit, base, after)
         self._wal.durable_lsn = base
@@ -223,9 +266,13 @@ class DurableEngine(Opening):
         except LogFailed:
             self._note_failure(self._log_failure())
             raise
-        self.commit.step()
-        if self.commit.mark() == kernel.STATUS_LOG_FAILED:
+        if not self._meet(-int(self.commit.step())):  # the kernel tells of a failure once only
+            self._refuse_failed()
+        status = self.commit.mark()
+        if status == kernel.STATUS_LOG_FAILED:
             self._note_failure(self._log_failure())
+            self._refuse_failed()
+        if status != kernel.STATUS_OK and not self._try_rotate():  # no room: the next link says it
             self._refuse_failed()
         return lsn
 
@@ -240,17 +287,11 @@ class DurableEngine(Opening):
         """Builds the next generation by reading the present one, and lets readers move over; figures before
         and after.
 
-        Commits wait meanwhile (about a second for a million keys). ValueError: zero-copy views stand in the
+        Commits wait meanwhile (about a second for a million keys). ViewsStand: zero-copy views stand in the
         arena that it needs.
         """
         self._refuse_failed()
-        views = sum(
-            kernel.lease_hazards(lease, (self.store.generation + 1) & 1) for lease in self._mappings()
-        )
-        if views:
-            raise Error(
-                f"compact() needs the other arena, in which {views} zero-copy views stand: release them first"
-            )
+        self._refuse_over_views("compact()")
         self._drain()
         before, lsn = self.store.figures(), self.commit.figures()["applied_lsn"]
         store = self._generations.make(self.store.generation + 1, self._mappings())
@@ -268,6 +309,14 @@ class DurableEngine(Opening):
             "after": after["used_bytes"],
             "lsn": lsn,
         }
+
+    def _refuse_over_views(self, what: str) -> None:
+        parity = (self.store.generation + 1) & 1
+        views = sum(kernel.lease_hazards(lease, parity) for lease in self._mappings())
+        if views:
+            raise ViewsStand(
+                f"{what} needs the other arena, in which {views} zero-copy views stand: release them first"
+            )
 
     def _drain(self) -> None:
         """Steps until nothing that was taken waits for an answer."""

@@ -1,7 +1,7 @@
 """What the engine tells about itself: plain values for db.info() and db.disk_usage(). Reads only."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from memdb.durability.files import Files
 from memdb.durability.manifest import CheckpointEntry, Manifest
@@ -10,6 +10,9 @@ from memdb.errors import Error
 from memdb.shm import _kernel as kernel
 
 __all__ = ["disk_usage", "info"]
+
+_INTERNAL: Final = frozenset({"hash_seed", "min_pinned", "ready", "time_floor"})
+"""Words of an arena's header that mean something to the kernel only."""
 
 
 def info(
@@ -27,7 +30,7 @@ def info(
         "applied_lsn": figures["applied_lsn"],
         "durable_lsn": durable_lsn,
         "generation": store.generation,
-        "arena": store.figures(),
+        "arena": {name: value for name, value in store.figures().items() if name not in _INTERNAL},
         "commits": {name: figures[name] for name in names},
         "wal": {
             "logged": bool(now and now.logged),

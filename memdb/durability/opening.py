@@ -10,6 +10,8 @@ Invariants:
   check.
 * G2: the GENERATION word is stored when the new generation is whole and open, before its first
   acknowledgement.
+* 11: a writer that takes over a failed log says read-only until a new log has begun, so that the next one, if
+  it dies, knows too.
 * 4 and 6: what the log buffer held is in the file and synced before the store that has applied it is opened.
 """
 
@@ -70,6 +72,8 @@ class Opening:
         self._triggers = Triggers(options, clock.monotonic())
         self._own_request = 0
         self._old_arena: int | None = None
+        self._ages_at = FAR  # when the ages of snapshots are looked at next
+        self._points_at = 0.0  # when point reads may be revoked again
 
     # --------------------------------------------------------------------------------------------- parts
 
@@ -96,11 +100,14 @@ class Opening:
         """Builds the state and opens it. ``predecessor``: a writer of this group has served before (rule G1).
 
         Errors: CorruptionError, FormatTooNew, NotADatabase, OptionMismatch, ArenaFullError, LogFailed,
-        OSError; nothing that counts was changed then. Cost: about a second for a million keys of 100 bytes.
+        OSError, ViewsStand; nothing that counts was changed then.
+        Cost: about a second for a million keys of 100 bytes.
         """
         began = self._clock.monotonic()
-        was_read_only = predecessor and kernel.board_words(self._segs.board)["phase"] == READ_ONLY
-        self._phase(REBUILDING)
+        words = kernel.board_words(self._segs.board)
+        # Without a pid the supervisor has given up writing (rule G4): that is no failed log (rule L5).
+        was_read_only = predecessor and words["phase"] == READ_ONLY and words["writer_pid"] != 0
+        self._phase(READ_ONLY if was_read_only else REBUILDING)
         if was_read_only:
             continued = self._continue_failed()
         else:
@@ -130,7 +137,7 @@ class Opening:
             if flush:
                 rebuild.flush_log_buffer(self._files, self._segs, found)
             recovered = rebuild.recover(
-                self._files, found, self._generations, self._options, self._segs.board
+                self._files, found, self._generations, self._options, self._segs.board, self._mappings()
             )
             store, base, found, self._report = (
                 recovered.store,
@@ -162,7 +169,11 @@ class Opening:
         scan = kernel.replay_scan(image, kernel.SEGMENT_HEADER, salt)
         if scan.link is None or scan.end_offset != len(image):
             return False
-        built = rebuild.from_arena(self._segs, self._generations, self._mappings())
+        try:
+            built = rebuild.from_arena(self._segs, self._generations, self._mappings())
+        except CorruptionError as error:
+            self._log.error("the old arena can't be gone on from, the disk has to do: %s", error)
+            return False
         if built is None:
             return False
         store, lsn, records = built
@@ -203,7 +214,8 @@ class Opening:
         base = max(half["last_lsn"], half["lsn_limit"], found.lsn_limit)
         image = kernel.logbuf_image(logbuf, half["segment"])
         after = self._wal.fence(found, image, half["segment"], half["synced"], entry.lsn, base)
-        kernel.logbuf_init(logbuf, words["half_bytes"])
+        # The failed half stays in the buffer: should this writer die before the manifest fences its file, the
+        # next one needs it. Nothing of it is applied again: all its LSNs are at or below `base`.
         commit = self._make_commit(store, base)
         self._wal.begin(commit, base, after.with_checkpoint(entry))
         self._report = RecoveryReport("arena", lsn=entry.lsn, keys=entry.keys, clean=False)
@@ -267,6 +279,8 @@ class Opening:
         """Takes commits from a client; before start(), too (then its readers are revoked in order, rule
         G3)."""
         self._leases[client_id] = (mapping, system)
+        if not system:  # what it pins from now on is not older before that
+            self._ages_at = min(self._ages_at, self._clock.monotonic() + self._options.snapshot_max_age)
         if self._commit is not None:
             self._commit.add_lease(mapping, system)
 

@@ -7,7 +7,7 @@ world.
 Invariants:
 
 * An arena that readers may still stand in is closed to new pins, waited for and revoked before it is
-  formatted anew.
+  formatted anew; one in which zero-copy views stand is never formatted (rule R4): it takes a fresh segment.
 * What a dead writer left in the log buffer is in the file and synced before any of it becomes visible
   (invariants 4, 6).
 * Creation first makes a manifest that says `creating`, durably.
@@ -23,22 +23,29 @@ from memdb.durability import manifest, recovery, segments
 from memdb.durability.files import Clock, Files
 from memdb.durability.manifest import Manifest
 from memdb.durability.recovery import Recovered, RecoveryReport
-from memdb.errors import CorruptionError, OptionMismatch
+from memdb.errors import CorruptionError, Error, OptionMismatch
 from memdb.options import EngineOptions
 from memdb.shm import _kernel as kernel
 
-__all__ = ["EngineSegments", "Generations", "create", "flush_log_buffer", "recover"]
+__all__ = ["EngineSegments", "Generations", "ViewsStand", "create", "flush_log_buffer", "recover"]
 
 _GRACE: Final = 1.0
 """Seconds that readers of an arena have before they are revoked (rule G3)."""
 _ALL: Final = (1 << 48) - 1
+_LINK_ROOM: Final = 256
+"""More bytes than the link takes that a segment begins with."""
 _UNUSABLE: Final = (BlockingIOError, ValueError, CorruptionError)
+
+
+class ViewsStand(Error):
+    """Zero-copy views stand in the arena that the next generation needs: nothing was changed."""
 
 
 @dataclass
 class EngineSegments:
     """The shared memory of a group, mapped by the writer. ``group_lease``: the writer's own lease, for its
-    pins."""
+    pins. ``epoch``: what the next generation is shown under; ``past_epochs``: what this group has shown
+    generations under before one of its segments was replaced."""
 
     arenas: tuple[kernel.Mapping, kernel.Mapping]
     arena_fds: tuple[int, int]
@@ -47,6 +54,7 @@ class EngineSegments:
     page: kernel.Mapping
     group_lease: kernel.Mapping
     epoch: int
+    past_epochs: frozenset[int] = frozenset()
 
 
 class Generations:
@@ -54,20 +62,23 @@ class Generations:
 
     def __init__(self, segs: EngineSegments, options: EngineOptions, clock: Clock, *, patient: bool) -> None:
         self._segs, self._options, self._clock, self._patient = segs, options, clock, patient
-        self.views_lost = 0
 
     @property
     def present(self) -> int:
         """The generation that the page shows; 0 if none of this group."""
         word = kernel.page_word(self._segs.page)
-        return word & 0xFFFFFFFF if word >> 32 == self._segs.epoch else 0
+        ours = word >> 32 == self._segs.epoch or word >> 32 in self._segs.past_epochs
+        return word & 0xFFFFFFFF if ours else 0
 
     def clear(self, parity: int, leases: Iterable[kernel.Mapping]) -> None:
-        """Readies an arena for being formatted: no new pins, a second's grace, then revocation."""
+        """Readies an arena for being formatted: no new pins, a second's grace, then revocation.
+
+        Raises ViewsStand: somebody's zero-copy views stand there.
+        """
         arena, leases = self._segs.arenas[parity], list(leases)
-        if kernel.arena_figures(arena)["generation"] == 0:
-            return
-        kernel.arena_close(arena)
+        generation = kernel.arena_figures(arena)["generation"]
+        if generation:  # else a fresh segment: the pins of this parity stand in the one that it replaces
+            kernel.arena_close(arena)
         until = self._clock.monotonic() + _GRACE
         pause = threading.Event()
         while self._patient and self._clock.monotonic() < until:
@@ -77,7 +88,13 @@ class Generations:
         for lease in leases:
             for slot, _, lsn, _, _ in kernel.lease_readers(lease, parity):
                 kernel.lease_revoke(lease, parity, slot, lsn)
-            self.views_lost += kernel.lease_hazards(lease, parity)
+        # Revoked readers make no more views. In a generation that was never shown none can stand.
+        views = sum(kernel.lease_hazards(lease, parity) for lease in leases)
+        if views and 0 < generation <= self.present:
+            raise ViewsStand(
+                f"{views} zero-copy views stand in the arena that the next generation needs: "
+                "release them first"
+            )
 
     def make(self, generation: int, leases: Iterable[kernel.Mapping] = ()) -> kernel.Store:
         """A fresh store in the arena of ``generation``."""
@@ -158,14 +175,22 @@ def adopt(files: Files, found: Manifest) -> tuple[Manifest, bool]:
 
 
 def recover(
-    files: Files, found: Manifest, generations: Generations, options: EngineOptions, board: kernel.Mapping
+    files: Files,
+    found: Manifest,
+    generations: Generations,
+    options: EngineOptions,
+    board: kernel.Mapping,
+    leases: Iterable[kernel.Mapping] = (),
 ) -> Recovered:
     """Recovery from disk into the next generation."""
     adopted, new_identity = adopt(files, found)
     generation = generations.present + 1
     total = sum(one.keys for one in adopted.checkpoints[-1:])
     kernel.board_set(board, progress_done=0, progress_total=total)
-    recovered = recovery.recover(files, adopted, lambda: generations.make(generation), options.recovery)
+    standing = list(leases)
+    recovered = recovery.recover(
+        files, adopted, lambda: generations.make(generation, standing), options.recovery
+    )
     recovered.report.new_identity = new_identity
     recovered.manifest = replace(recovered.manifest, term=found.term + 1)
     return recovered
@@ -212,9 +237,21 @@ def buffer_halves(segs: EngineSegments) -> list[tuple[int, int, memoryview, int]
 
 def replay_buffer(segs: EngineSegments, store: kernel.Store, after_lsn: int) -> tuple[int, int] | None:
     """Applies what the log buffer holds above ``after_lsn``: (last LSN, records). None: its bytes are
-    damaged."""
+    damaged. CorruptionError: commits are missing between the arena and the buffer, or between its halves."""
     lsn, records = after_lsn, 0
-    for _, salt, image, _ in buffer_halves(segs):
+    for number, salt, image, _ in buffer_halves(segs):
+        first = image[: kernel.SEGMENT_HEADER + _LINK_ROOM]
+        link = kernel.replay_scan(first, kernel.SEGMENT_HEADER, salt).link
+        if link is None:
+            return None
+        if link.previous_last_lsn > lsn:
+            raise CorruptionError(
+                f"the log buffer goes on behind LSN {link.previous_last_lsn} (segment {number}), "
+                f"what comes before it ends at {lsn}",
+                "log buffer",
+                0,
+                lsn + 1,
+            )
         result = store.replay(image, kernel.SEGMENT_HEADER, salt, after_lsn, _ALL)
         if result.end_offset != len(image):
             return None

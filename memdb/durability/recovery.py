@@ -98,6 +98,7 @@ def recover(
                 result.last_lsn + 1,
             )
         report.records += result.records
+        store.raise_time_floor(result.time_us)  # also of commits that the checkpoint holds already
         lsn = max(lsn, result.last_lsn)
         done += piece.judgement.end
         if progress is not None:

@@ -35,6 +35,7 @@ class Client:
     ) -> None: ...
     @property
     def usable(self) -> bool: ...
+    def remap(self, arena0: Mapping, arena1: Mapping, epoch: int) -> None: ...
 
 class Scan(Iterator[Any]):
     def __iter__(self) -> Scan: ...
@@ -206,6 +207,7 @@ RECORD_BAD_BODY: int
 RECORD_TOO_NEW: int
 SEGMENT_HEADER: int
 SPACES: int
+PIN_POINT: int
 PIN_SNAPSHOT: int
 PIN_ITERATOR: int
 PIN_CHECKPOINT: int

@@ -7,7 +7,7 @@
 #    nothing that the garbage collector tracks meanwhile (a finalizer might read the database).
 #  - A child of a fork never touches what it inherited: `forks` differs from the counter that the child has raised.
 #  - Request r uses cell r % 64, so no two requests in flight share a cell or an outcome key; numbers only grow and may
-#    skip. A cell whose request was given up is used again only when the writer has answered it or was replaced.
+#    skip. A cell whose request was given up is used again only when a writer has answered it: collect() sees to it.
 #  - A request is sent again only under its own number, only when the writer was replaced (rule C2).
 
 import os as _os
@@ -28,8 +28,6 @@ from memdb.errors import (
     ValueTooLarge,
 )
 
-cimport cython
-
 cdef int fork_count = 0
 
 
@@ -49,11 +47,13 @@ cdef enum:
     SLICE_US = 50000       # signals, the writer's death and time-outs are looked at this often
     POLL_US = 1000
     OUTCOME_BYTES = 32
+    PHASE_READ_ONLY = 3
 
 cdef enum Settled:
     SETTLED_DONE = 0
     SETTLED_REPEAT = 1     # the writer was replaced after it had taken the request
     SETTLED_LOST = 2       # the group was replaced
+    SETTLED_NO_WRITER = 4  # writing has been given up for good (rule G4)
 
 cdef struct Outcome:
     int status
@@ -65,6 +65,7 @@ cdef struct Outcome:
 cdef struct Request:
     bint busy              # a thread waits for it, or gave up while the writer had it
     bint given_up
+    bint ask               # given up while no writer was sure to answer: collect() asks
     uint64_t number
     uint64_t end           # ring position behind its last entry
     uint64_t word          # GENERATION when it was sent
@@ -100,6 +101,7 @@ cdef class Client:
     cdef c_slot *point_slot
     cdef uint64_t word
     cdef uint64_t epoch
+    cdef uint64_t first_epoch       # that of the time when it was made; remap() raises the other
     cdef int forks
     cdef int waiting
     cdef int spins_failed           # long spins in vain, one after the other
@@ -120,7 +122,7 @@ cdef class Client:
         self.page = <c_page *>mapping_base(page)
         if c_lease_check(self.lease, mapping_size(lease)) != C_OK:
             raise Error("the lease segment that the engine sent has another layout; engine and client differ in version")
-        self.epoch = word >> 32
+        self.epoch = self.first_epoch = word >> 32
         self.forks = fork_count
         self.next_request = max(c_load_relaxed(&self.lease.next_request), 1)
         memset(self.requests, 0, sizeof(self.requests))
@@ -130,16 +132,19 @@ cdef class Client:
                 self.free_slots[parity][slot] = <uint16_t>(C_SLOTS - 1 - slot)
         c_store_sc32(&self.lease.slots_used, 1)
 
-    def __dealloc__(self):
-        # A child has none of these mappings; unmapping their addresses could hit what it has mapped since.
-        if self.forks != fork_count:
-            for mapping in (self.arena0, self.arena1, self.lease_mapping, self.board_mapping, self.page_mapping):
-                Py_INCREF(mapping)
-
     @property
     def usable(self) -> bool:
-        """Whether this process made it and its group has not been replaced."""
+        """Whether this process made it and neither its group nor a segment of it has been replaced."""
         return self.forks == fork_count and c_load_acquire(&self.page.word) >> 32 == self.epoch
+
+    def remap(self, Mapping arena0 not None, Mapping arena1 not None, uint64_t epoch):
+        """Goes on in the arenas of another attach epoch of the same group; lease and requests stay.
+
+        Snapshots and views keep the mapping that they stand in.
+        """
+        self.arena0, self.arena1 = arena0, arena1
+        self.epoch = epoch
+        self.word = 0  # no generation's: the next operation attaches its view
 
     # ---- generations
 
@@ -191,6 +196,10 @@ cdef class Client:
             patience.since_us = now
         return now - patience.since_us > patience.limit_us
 
+    cdef bint no_writer(self) noexcept:
+        """Has the group given up writing? A writer that is only read-only (a failed log) says so itself, with its pid."""
+        return c_load_relaxed(&self.board.phase) == PHASE_READ_ONLY and c_load_relaxed(&self.board.writer_pid) == 0
+
     cdef str describe_writer(self):
         phase = c_load_relaxed(&self.board.phase)
         names = ("not running", "being rebuilt", "serving", "read-only", "ending")
@@ -216,22 +225,45 @@ cdef class Client:
                 self.next_request = number + 1
                 c_store_relaxed(&self.lease.next_request, number + 1)
                 request.busy = True
-                request.given_up = False
+                request.given_up = request.ask = False
                 request.number = number
                 return number
             number += 1
         return 0
 
     cdef void collect(self, Request *request) noexcept:
-        """Frees the cell of a request that nobody waits for, if its writer has answered or is no more."""
+        """Frees the cell of a request that nobody waits for, if a writer has answered.
+
+        One that was replaced never will, and nobody knows whether its successor has taken the request from the ring: that one
+        is asked. Until it answers the cell stays taken.
+        """
         cdef uint32_t state = c_load_acquire32(&self.lease.results[request.number % C_CELLS].state) & 0xff
         cdef bint consumed = c_load_acquire(&self.lease.ring_head) >= request.end
-        if state == C_CELL_DONE or state == C_CELL_WITHDRAWN or (consumed and request.word != self.word):
+        cdef uint64_t word = c_load_acquire(&self.page.word)
+        if state == C_CELL_DONE or (state == C_CELL_WITHDRAWN and not request.ask):
             request.busy = False
             request.given_up = False
+        elif word == self.word and (request.ask or (consumed and request.word != word)):
+            self.ask_again(request, word)
+
+    cdef void ask_again(self, Request *request, uint64_t word) noexcept:
+        """Repeats a request that was given up, without its operations: answered behind what it repeats, and changes nothing."""
+        cdef c_entry entry
+        cdef uint64_t no_operations = 0
+        memset(&entry, 0, sizeof(entry))
+        entry.kind = C_ENTRY_COMMIT
+        entry.flags = C_ENTRY_REPEAT
+        entry.level = C_LEVEL_MEMORY
+        entry.request = request.number
+        entry.cell = <uint32_t>(request.number % C_CELLS)
+        entry.size = sizeof(entry) + sizeof(no_operations)
+        if c_lease_submit(self.lease, self.board, &entry, <const uint8_t *>&no_operations) == C_OK:
+            request.ask = False
+            request.word = word
+            request.end = c_load_relaxed(&self.lease.ring_tail)
 
     cdef int push(self, const c_entry *entry, const uint8_t *payload, Patience *patience, object alive) except -100:
-        """Puts one entry into the ring. OK, MOVED (another generation or group), TIMEOUT as AGAIN."""
+        """Puts one entry into the ring. OK, MOVED (another generation or group), TIMEOUT as AGAIN, READ_ONLY (no_writer)."""
         cdef int rc
         cdef uint64_t word = self.word
         cdef uint64_t head
@@ -245,6 +277,8 @@ cdef class Client:
             PyErr_CheckSignals()
             if c_load_acquire(&self.page.word) != word:
                 return C_MOVED
+            if self.no_writer():
+                return C_READ_ONLY
             if self.out_of_patience(patience):
                 return C_AGAIN
             if c_monotonic_us() - patience.since_us > SLICE_US and not alive():
@@ -320,8 +354,10 @@ cdef class Client:
             spin = 0
             PyErr_CheckSignals()
             word = c_load_acquire(&self.page.word)
-            if word >> 32 != self.epoch:
+            if word >> 32 != self.epoch and not alive():
                 return SETTLED_LOST
+            if self.no_writer():
+                return SETTLED_NO_WRITER
             if word != request.word and c_load_acquire(&self.lease.ring_head) >= request.end:
                 if c_load_acquire32(&result.state) & 0xff != C_CELL_DONE:
                     return SETTLED_REPEAT
@@ -338,13 +374,18 @@ cdef class Client:
         request.busy = False
         return SETTLED_DONE
 
-    cdef bint withdraw(self, uint64_t number) noexcept:
-        """True: the request is certainly not done. Else the writer has it, and the cell waits for its answer."""
+    cdef bint withdraw(self, uint64_t number, bint sent, int flags) noexcept:
+        """True: the request is certainly not done. Else a writer has it, and the cell waits until that is settled.
+
+        *sent*: it is in the ring. Of a repeat a writer may have what was sent before, even if the repeat itself can be withdrawn.
+        """
         cdef Request *request = &self.requests[number % C_CELLS]
-        if c_lease_withdraw(self.lease, <uint32_t>(number % C_CELLS)) == C_OK:
+        cdef bint nowhere = not sent or c_lease_withdraw(self.lease, <uint32_t>(number % C_CELLS)) == C_OK
+        if nowhere and not flags & C_ENTRY_REPEAT:
             request.busy = False
             return True
         request.given_up = True
+        request.ask = nowhere
         return False
 
     cdef bytes id_of(self, uint64_t number):

@@ -364,7 +364,7 @@ static void write_and_sync(memdb_commit *ctx)
     if (overdue || (ctx->full_lsn > ctx->asked_lsn && ctx->full_lsn > ctx->synced_lsn))
         memdb_sync_ask(ctx);
     extend_limit(ctx);
-    if (ctx->synced_lsn > log->last_d && ctx->mono_us - ctx->synced_at >= MEMDB_MARK_DELAY_US && memdb_commit_mark(ctx) == MEMDB_OK)
+    if (memdb_log_mark_due(ctx) && ctx->mono_us - ctx->synced_at >= MEMDB_MARK_DELAY_US && memdb_commit_mark(ctx) == MEMDB_OK)
         return; /* the mark says what is durable (rule L2); it needs no sync of its own */
 }
 
@@ -378,7 +378,7 @@ uint64_t memdb_commit_next_timer(const memdb_commit *ctx)
         next = ctx->lazy_since + ctx->config.sync_interval_us;
     if (ctx->unsynced_since != 0 && !ctx->sync_asked && ctx->unsynced_since + ctx->config.sync_interval_us < next)
         next = ctx->unsynced_since + ctx->config.sync_interval_us;
-    if (ctx->synced_lsn > log->last_d && ctx->synced_at + MEMDB_MARK_DELAY_US < next)
+    if (memdb_log_mark_due(ctx) && ctx->synced_at + MEMDB_MARK_DELAY_US < next)
         next = ctx->synced_at + MEMDB_MARK_DELAY_US;
     return next;
 }

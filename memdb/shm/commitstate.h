@@ -158,7 +158,8 @@ uint64_t memdb_log_commit_bytes(size_t payload_len); /* of a commit record, padd
 int memdb_log_fits(const memdb_commit *ctx, uint64_t padded);
 void memdb_log_append_commit(memdb_commit *ctx, const struct memdb_client *client, const struct memdb_entry *entry, const uint8_t *payload,
                              size_t len, const struct memdb_prepared *prepared, uint64_t lsn);
-int memdb_log_append_mark(memdb_commit *ctx, uint64_t limit); /* OK; FULL: no room (a rotation is asked for) */
+int memdb_log_append_mark(memdb_commit *ctx, uint64_t limit); /* OK; FULL: no room (a rotation is asked for, but while read-only) */
+int memdb_log_mark_due(const memdb_commit *ctx);              /* more is durable than the log says, and a mark could say it */
 int memdb_log_flush(memdb_commit *ctx);                       /* OK or LOG_FAILED (and poisoned) */
 
 /* commit.c, for park.c */

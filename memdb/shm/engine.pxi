@@ -29,7 +29,8 @@ RECORD_GOOD, RECORD_END, RECORD_BAD_HEADER, RECORD_BAD_BODY, RECORD_TOO_NEW = (
     MEMDB_RECORD_GOOD, MEMDB_RECORD_END, MEMDB_RECORD_BAD_HEADER, MEMDB_RECORD_BAD_BODY, MEMDB_RECORD_TOO_NEW)
 SEGMENT_HEADER = MEMDB_SEGMENT_HEADER
 SPACES = MEMDB_SPACES
-PIN_SNAPSHOT, PIN_ITERATOR, PIN_CHECKPOINT = MEMDB_PIN_SNAPSHOT, MEMDB_PIN_ITERATOR, MEMDB_PIN_CHECKPOINT
+PIN_POINT, PIN_SNAPSHOT = MEMDB_PIN_POINT, MEMDB_PIN_SNAPSHOT
+PIN_ITERATOR, PIN_CHECKPOINT = MEMDB_PIN_ITERATOR, MEMDB_PIN_CHECKPOINT
 
 ReplayResult = _namedtuple(
     "ReplayResult",
@@ -64,6 +65,7 @@ cdef void _collect_problem(void *arg, uint64_t offset, uint64_t lsn, const char 
         problems.append((offset, lsn, (<bytes>text).decode("ascii", "replace")))
 
 
+@cython.no_gc  # it refers to mappings only; a collection that cleared them first would unmap what it still points into
 cdef class Store:
     """The writer's store of one generation, in ``arena`` (formatted anew). ``fd`` -1: anonymous memory."""
 
@@ -443,6 +445,7 @@ def batch_items(bytes payload):
 
 # ---- a snapshot for tools ----
 
+@cython.no_gc  # as Store: its slot is given back before its mappings go
 cdef class Reader:
     """One pinned snapshot of an arena. ``lease``: whose slot it takes (this process's own). Close it."""
 
@@ -642,6 +645,7 @@ cdef int64_t _call_writer(LogTarget *target, const void *data, uint64_t length, 
         return -EIO
 
 
+@cython.no_gc_clear  # its callables may be part of a cycle; its store and mappings must outlive it
 cdef class Commit:
     """The commit loop over one store. ``logbuf`` None: durability none, nothing is logged."""
 

@@ -88,17 +88,27 @@ static void append_control(memdb_commit *ctx, uint8_t type, const void *body, si
     append_sealed(ctx);
 }
 
+static int mark_fits(const memdb_commit *ctx)
+{
+    return ctx->log.tail + pad8(RECORD_HEADER + sizeof(struct memdb_mark_body)) <= ctx->log.capacity;
+}
+
 int memdb_log_append_mark(memdb_commit *ctx, uint64_t limit)
 {
     struct memdb_mark_body body = {limit};
     if (ctx->log.half == NULL || ctx->log_errno != 0)
         return MEMDB_FULL;
-    if (ctx->log.tail + pad8(RECORD_HEADER + sizeof body) > ctx->log.capacity) {
-        ctx->want_rotate = 1;
+    if (!mark_fits(ctx)) {
+        ctx->want_rotate = ctx->read_only == 0; /* otherwise the caller tries by itself */
         return MEMDB_FULL;
     }
     append_control(ctx, MEMDB_RECORD_MARK, &body, sizeof body);
     return MEMDB_OK;
+}
+
+int memdb_log_mark_due(const memdb_commit *ctx)
+{
+    return ctx->synced_lsn > ctx->log.last_d && (ctx->read_only == 0 || mark_fits(ctx));
 }
 
 /* ---------------------------------------------------------------- to the file -------------------------- */

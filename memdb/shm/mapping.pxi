@@ -2,7 +2,8 @@
 # and log buffer headers). Owner of a mapping: the Mapping object; other cdef classes keep a reference to it and use `base`.
 #
 # Invariants: a Mapping never unmaps while a buffer of it is exported or another object holds it; words that other processes store
-# are read by the orders of atomics.h, never as plain bytes.
+# are read by the orders of atomics.h, never as plain bytes. A mapping that fork did not copy is never unmapped by the child, whose
+# address space may have something else there.
 
 import errno as _errno
 import os as _os
@@ -11,6 +12,8 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport errno as c_errno
 from libc.string cimport memcpy, memset
+
+cimport cython
 
 cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *, size_t, int, int, int, int64_t)
@@ -25,11 +28,13 @@ cdef extern from "<fcntl.h>" nogil:
 
 
 cdef class Mapping:
-    """One segment mapped with MAP_SHARED. ``fork_private``: not inherited by fork (clients). Never in core dumps."""
+    """One segment mapped with MAP_SHARED. ``fork_private``: a child of a fork does not have it. Never in core dumps."""
 
     cdef uint8_t *base
     cdef readonly size_t size
     cdef readonly bint writable
+    cdef bint fork_private
+    cdef int forks
     cdef int exports
 
     def __cinit__(self, int fd, size_t size, *, bint writable, bint fork_private=False):
@@ -44,6 +49,8 @@ cdef class Mapping:
         self.base = <uint8_t *>at
         self.size = size
         self.writable = writable
+        self.fork_private = fork_private
+        self.forks = fork_count
         if fork_private:
             madvise(at, size, MADV_DONTFORK)
         madvise(at, size, MADV_DONTDUMP)
@@ -66,13 +73,15 @@ cdef class Mapping:
         """Unmaps. BufferError while a buffer of it is in use. The caller has ended all that uses the address."""
         if self.exports:
             raise BufferError(f"{self.exports} buffers of this mapping are still in use")
-        if self.base != NULL:
+        self.unmap()
+
+    cdef void unmap(self) noexcept:
+        if self.base != NULL and not (self.fork_private and self.forks != fork_count):
             munmap(self.base, self.size)
-            self.base = NULL
+        self.base = NULL
 
     def __dealloc__(self):
-        if self.base != NULL:
-            munmap(self.base, self.size)
+        self.unmap()
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         if self.base == NULL:

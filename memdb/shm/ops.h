@@ -4,11 +4,16 @@
  *   u8 op, u8 flags, u16 key_len, u32 value_len, [u64 expires_us if HAS_TTL], [u64 lsn if IF_VERSION], key, value
  * SET; DELETE; DELETE_RANGE (key = start, value = stop; stop empty = end of the space of start). Keys are stored keys (space byte first).
  * A condition that fails rejects the whole commit. The decoder is given hostile bytes and never reads outside them.
+ * A commit has at most MEMDB_RANGES_MAX operations DELETE_RANGE; one with more is INVALID. The writer looks at every key of a range
+ * before anything is changed, so without a bound a few kilobytes could keep it busy for minutes. (A record of the log is applied
+ * whatever it has: it was judged when it was committed.)
  */
 #ifndef MEMDB_OPS_H
 #define MEMDB_OPS_H
 
 #include "layout.h"
+
+#define MEMDB_RANGES_MAX 64u
 
 enum memdb_op_code { MEMDB_OP_SET = 1, MEMDB_OP_DELETE = 2, MEMDB_OP_DELETE_RANGE = 3, MEMDB_OP_CHECK = 4 /* condition only */ };
 enum memdb_op_flags {

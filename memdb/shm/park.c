@@ -126,6 +126,8 @@ void memdb_commit_read_only(memdb_commit *ctx, int status)
 {
     if (ctx->log_errno == 0)
         ctx->read_only = status;
+    if (ctx->read_only != 0)
+        ctx->want_rotate = 0; /* entries must not wait behind it: they are refused */
 }
 
 void memdb_commit_set_lsn(memdb_commit *ctx, uint64_t last_lsn, uint64_t limit)

@@ -65,7 +65,20 @@ static void publish(memdb_commit *ctx, uint64_t lsn)
     ctx->published = lsn;
 }
 
-/* SYNC requests: durable, and said to be so by a mark in the file (rule L2), before they are answered. */
+/* What is durable is said to be so in the file (rule L2). OK; AGAIN: there was no room for the mark, and the link of the next segment,
+ * for which it has asked, will say it; else the reason why there is none (the caller could not rotate, and made us read-only). */
+static int say_durable(memdb_commit *ctx)
+{
+    const struct memdb_log *log = &ctx->log;
+    if (!ctx->config.logged || log->half == NULL)
+        return MEMDB_OK;
+    if (ctx->log_errno == 0 && log->last_d < ctx->synced_lsn &&
+        memdb_log_append_mark(ctx, log->limit_asked > log->limit ? log->limit_asked : log->limit) != MEMDB_OK)
+        return ctx->read_only != 0 ? ctx->read_only : MEMDB_AGAIN;
+    return memdb_log_flush(ctx);
+}
+
+/* SYNC requests are answered when they are durable, and the file says so. */
 static unsigned answer_syncs(memdb_commit *ctx)
 {
     uint32_t done = 0;
@@ -73,15 +86,13 @@ static unsigned answer_syncs(memdb_commit *ctx)
         done++;
     if (done == 0)
         return 0;
-    int status = MEMDB_OK;
-    if (ctx->config.logged && ctx->log.half != NULL && ctx->log.last_d < ctx->synced_lsn) {
-        if (memdb_log_append_mark(ctx, ctx->log.limit_asked > ctx->log.limit ? ctx->log.limit_asked : ctx->log.limit) == MEMDB_OK)
-            status = memdb_log_flush(ctx);
-    }
-    if (status != MEMDB_OK)
-        return 0; /* the log failed just now: memdb_poison has answered them */
-    for (uint32_t i = 0; i < done; i++)
+    int status = say_durable(ctx);
+    if (status == MEMDB_AGAIN || ctx->log_errno != 0) /* the log failed: memdb_poison answers them, or just has */
+        return 0;
+    for (uint32_t i = 0; i < done; i++) {
+        ctx->waiting[i].status = status;
         answer(ctx, &ctx->waiting[i]);
+    }
     ctx->waiting_count -= done;
     memmove(ctx->waiting, ctx->waiting + done, ctx->waiting_count * sizeof *ctx->waiting);
     return done;

@@ -288,6 +288,7 @@ cdef class PinRef:
     """One snapshot's place among the reader slots of the lease."""
 
     cdef Client client
+    cdef Mapping arena        # where it stands: the client may have gone on to another segment
     cdef c_pin pin
     cdef int slot
     cdef unsigned parity
@@ -307,6 +308,7 @@ cdef class PinRef:
             rc = c_pin_begin(&self.pin, client.view, &client.lease.slots[self.parity][self.slot], kind)
             if rc == C_OK:
                 self.held = True
+                self.arena = client.arena1 if self.parity else client.arena0
                 return 0
             client.slot_give(self.parity, self.slot)
             handle.arena_moved(client)

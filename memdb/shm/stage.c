@@ -197,11 +197,14 @@ void memdb_stage_prepare(memdb_commit *ctx, const struct memdb_client *client, c
     memdb_ops_reader reader;
     memdb_op op;
     uint64_t effects = 0;
+    unsigned ranges = 0;
     int verdict = MEMDB_OK; /* of the first operation that does not hold; a malformed one behind it counts more */
     *out = (struct memdb_prepared){.deletes_only = 1};
     int status = memdb_ops_begin(&reader, payload, len);
     for (; status == MEMDB_OK && (status = memdb_ops_next(&reader, &op)) == MEMDB_OK; out->op_count++) {
         status = check_op(ctx, client, &op);
+        if (op.code == MEMDB_OP_DELETE_RANGE && ++ranges > MEMDB_RANGES_MAX)
+            status = MEMDB_INVALID;
         if (status != MEMDB_OK) {
             out->detail = out->op_count;
             break;

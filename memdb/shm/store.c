@@ -285,7 +285,8 @@ static void begin_change(memdb_store *s, uint64_t lsn, uint64_t now_us)
     }
     if (now_us > s->time_floor) { /* rule R3: time never goes back behind what a commit has seen */
         s->time_floor = now_us;
-        memdb_store_relaxed(&s->header->time_floor, now_us); /* shown by the publish that follows */
+        if (now_us > memdb_load_relaxed(&s->header->time_floor)) /* its caller may have raised it; it is never lowered */
+            memdb_store_relaxed(&s->header->time_floor, now_us); /* shown by the publish that follows */
     }
 }
 

@@ -3,6 +3,7 @@
 # Invariants:
 #  - A view's block is named by a hazard before the pin is left, and until the last export of its buffer is gone.
 #  - The buffer object keeps the mappings alive, so a view outlives its snapshot, its handle and its generation.
+#  - A child of a fork has the arena's bytes where its parent's views show them, and never touches the parent's hazards.
 
 cdef class SnapshotHandle(Reads):
     """A pin on the newest state at the time it was made. The base of ``memdb.Snapshot``."""
@@ -75,7 +76,7 @@ cdef class SnapshotHandle(Reads):
 
         The record stays until the last buffer over it is gone, also after the snapshot, the handle or the generation
         has gone; what it keeps is counted in ``db.readers()``. At most 256 views of one process are zero-copy at a
-        time; further ones are of a copy. Raises KeyError, UnsupportedType if the value is no ``bytes``, SnapshotExpired,
+        time; further ones are of a copy. In a child of a fork its bytes are sure for as long as the parent keeps it. Raises KeyError, UnsupportedType if the value is no ``bytes``, SnapshotExpired,
         ClosedError. Cost: as ``get`` without the copy.
 
         >>> with db.snapshot() as snap, snap.view("image") as buf:
@@ -88,7 +89,7 @@ cdef class SnapshotHandle(Reads):
         cdef int rc, codec = 0, index = -1
         cdef uint64_t last = 0
         self.pin.check()
-        buffer.client = self.pin.client
+        buffer.client, buffer.arena = self.pin.client, self.pin.arena
         buffer.parity = self.pin.parity
         if key_encode(&encoded, key, C_SPACE_PLAIN):
             raise KeyError(key)
@@ -134,6 +135,7 @@ cdef class ViewBuffer:
     """The owner of one hazard entry; memoryviews of it show the value in the arena."""
 
     cdef Client client
+    cdef Mapping arena
     cdef const uint8_t *at
     cdef Py_ssize_t size
     cdef unsigned parity

@@ -309,10 +309,17 @@ cdef class Handle(Reads):
         (<uint32_t *>ops.at)[1] = 0
         patience_init(&patience, self.timeout)
         while True:
-            client = self.live()
-            if asked is not client:
-                if asked is not None and number and self.find_outcome(asked.client_id, number, out) == 1:
+            try:
+                client = self.live()
+                if number and asked is not client and self.find_outcome(asked.client_id, number, out) == 1:
                     return 0
+            except BaseException as error:
+                if number:
+                    self.leave_open(asked, number, error)
+                raise
+            if client.no_writer() and not flags:
+                raise self.no_writes()
+            if asked is not client:
                 number, asked, flags = 0, client, 0
             if number == 0:
                 number = self.take_number(client, &patience)
@@ -324,23 +331,42 @@ cdef class Handle(Reads):
                 continue
             if rc == SETTLED_LOST:
                 if client.usable:
-                    self.reattach()
+                    try:
+                        self.reattach()
+                    except BaseException as error:
+                        self.leave_open(asked, number, error)
+                        raise
                 continue
             if out.status == C_OK or out.status == C_CONDITION:
                 return 0
             if out.status == C_AGAIN:
-                number = 0
+                number = flags = 0
                 continue
             if out.status == C_STOPPED:
-                number = 0
+                number = flags = 0
                 self.reattach()
                 continue
             raise self.refusal(client, number, out)
+
+    cdef int leave_open(self, Client client, uint64_t number, object error) except -1:
+        """A request that was sent can't be settled, because no writer was found again."""
+        client.withdraw(number, False, C_ENTRY_REPEAT)
+        self.note_unsettled(client, number)
+        if isinstance(error, Timeout):
+            raise self.unknown(client, number, f"because no writer came back in time: {error}") from error
+        self.add_note(client, number, error)
+        return 0
+
+    cdef int add_note(self, Client client, uint64_t number, object error) except -1:
+        error.add_note(f"the write was taken before this and may still commit: db.outcome({client.id_of(number)!r}) tells")
+        return 0
 
     cdef uint64_t take_number(self, Client client, Patience *patience) except? 0:
         """A request number whose cell is free; 0 if the client was replaced meanwhile."""
         cdef uint64_t number = client.find_number()
         while number == 0:
+            if client.no_writer():
+                raise self.no_writes()
             with nogil:
                 c_futex_wait(<const c_a32 *>&client.lease.ring_head, <uint32_t>c_load_acquire(&client.lease.ring_head), POLL_US)
             PyErr_CheckSignals()
@@ -355,7 +381,6 @@ cdef class Handle(Reads):
     cdef int exchange(self, Client client, uint64_t number, Ops *ops, int level, int flags, Outcome *out,
                       Patience *patience) except -100:
         """One request sent and waited for. One of Settled; the cell is free again unless the answer is REPEAT."""
-        cdef Request *request = &client.requests[number % C_CELLS]
         cdef object alive = self._attachment.group_alive
         cdef bint sent = False
         cdef int rc
@@ -363,36 +388,47 @@ cdef class Handle(Reads):
             rc = client.send(number, ops.at, ops.size, level, flags, patience, alive)
             if rc == C_MOVED:
                 # Frames at most went out, and a repeated request's frames begin anew.
-                return self.sort_move(client, flags)
+                return self.sort_move(client)
             sent = rc == C_OK
             if sent:
                 rc = client.settle(number, level, out, patience, alive)
-                if rc != C_AGAIN:
+                if rc != C_AGAIN and rc != SETTLED_NO_WRITER:
                     return rc
         except BaseException as error:
-            if sent and not client.withdraw(number):
+            if not client.withdraw(number, sent, flags):
                 self.note_unsettled(client, number)
-                error.add_note(f"the write was taken before the interruption and may still commit: "
-                               f"db.outcome({client.id_of(number)!r}) tells")
-            elif not sent:
-                request.busy = False
+                self.add_note(client, number, error)
             raise
+        if client.no_writer():
+            return self.give_up_writing(client, number, sent, flags, out)
         return self.give_up(client, number, sent, flags)
 
-    cdef int sort_move(self, Client client, int flags) noexcept:
+    cdef int sort_move(self, Client client) except -100:
         """The ring was left before the last entry: again under the same number, here or in another group."""
-        if not client.usable:
+        if not client.usable and not self._attachment.group_alive():
             return SETTLED_LOST
         return SETTLED_REPEAT
 
+    cdef int give_up_writing(self, Client client, uint64_t number, bint sent, int flags, Outcome *out) except -100:
+        """No writer will answer any more: the request is certainly not done, was done, or nobody can tell."""
+        cdef bint certain = client.withdraw(number, sent, flags)
+        why = self.no_writes()
+        if certain:
+            raise why
+        if self.find_outcome(client.client_id, number, out) == 1:
+            return SETTLED_DONE
+        self.note_unsettled(client, number)
+        raise self.unknown(client, number, f"because writing has stopped: {why}") from why
+
+    cdef object no_writes(self):
+        """Why the engine takes no writes now, as it tells itself."""
+        why = self._attachment.why_read_only()
+        return ReadOnlyError("the engine takes no writes now; db.info() says why") if why is None else why
+
     cdef int give_up(self, Client client, uint64_t number, bint sent, int flags) except -100:
         """Patience is over."""
-        cdef Request *request = &client.requests[number % C_CELLS]
         who = client.describe_writer()
-        certain = client.withdraw(number) if sent else True
-        if not sent:
-            request.busy = False
-        if certain and not flags & C_ENTRY_REPEAT:
+        if client.withdraw(number, sent, flags):
             raise Timeout(f"the writer did not take the write for {self.timeout:g} s without progress, and it was withdrawn: "
                           f"it is certainly not done; {who}; try again, or see engine.log", seconds=self.timeout)
         self.note_unsettled(client, number)
@@ -421,11 +457,14 @@ cdef class Handle(Reads):
             return transaction_too_large("more than allowed", self.max_transaction)
         if status == C_LOG_FAILED:
             number_ = <int>(out.detail & 0xffff)
+            told = self._attachment.why_read_only()
+            if told is not None:
+                return told
             why = _os.strerror(number_) if number_ else "see engine.log"
             return LogFailed(f"the log could not be written or synced ({why}): writing has stopped, reads go on; "
                              "db.info().wal names what is at risk", errno=number_ or None)
         if status == C_READ_ONLY:
-            return ReadOnlyError("the engine takes no writes now; db.info() says why")
+            return self.no_writes()
         if status == C_UNKNOWN:
             return self.unknown(client, number, "because the record of its outcome is gone")
         return Error(f"the writer refused the write as malformed (status {status}, detail {out.detail}); client and engine may "
@@ -481,7 +520,7 @@ cdef class Handle(Reads):
         word = self.unsettled.get(id)
         if word is None or found == 2:
             return None
-        if word >> 32 != client.epoch:
+        if not client.first_epoch <= word >> 32 <= client.epoch:
             return False
         request = &client.requests[number % C_CELLS]
         if request.number == number and request.given_up:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -166,3 +168,28 @@ def test_a_compaction_under_load(db: memdb.Database) -> None:
     stop.set()
     thread.join(60)
     assert not failures and sum(1 for key in db if type(key) is int) == 2000
+
+
+def test_a_reader_stopped_in_a_point_read_does_not_fill_the_arena(opened: Opener) -> None:
+    """Its pin is ACTIVE and has no age: under pressure it is revoked, and it reads again (rules R2, R5)."""
+    db = opened(max_memory="16MiB")
+    keys = range(5000)
+    db.set_many((key, b"v" * 100) for key in keys)
+    code = (
+        f"import memdb; db = memdb.open({str(db.path)!r}); keys = list(range(5000)) * 4\n"
+        "print('reading', flush=True)\n"
+        "while True: assert None not in db.get_many(keys)"
+    )
+    reader = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert reader.stdout is not None and reader.stdout.readline()
+        for _ in range(3):
+            reader.send_signal(signal.SIGSTOP)
+            for round_ in range(150):
+                db.set_many((key, b"%04d" % round_ * 25) for key in keys[round_ % 5 :: 5])
+            reader.send_signal(signal.SIGCONT)
+            threading.Event().wait(0.03)
+        assert reader.poll() is None
+    finally:
+        reader.kill()
+        reader.communicate()

@@ -251,6 +251,30 @@ static void test_refusals(void)
 }
 
 /* One client writes noise over its lease; the other's commits go on, and nothing is read or written outside. */
+/* So many ranges a commit and no more: each is looked through before anything is changed. */
+static void test_many_ranges(void)
+{
+    struct rig rig;
+    rig_start(&rig);
+    struct memdb_lease *lease = rig_join(&rig, 1);
+    static struct payload payload;
+    rig_op(&rig, lease, 1, OS, SET, 0, "k", "1", 0);
+    step(&rig);
+    payload_begin(&payload);
+    for (unsigned i = 0; i < MEMDB_RANGES_MAX; i++)
+        payload_op(&payload, MEMDB_OP_DELETE_RANGE, 0, "a", "\1b", 0);
+    CHECK_EQUAL(rig_submit(&rig, lease, MEMDB_ENTRY_COMMIT, 2, OS, 0, &payload), MEMDB_OK);
+    payload_op(&payload, MEMDB_OP_DELETE_RANGE, 0, "k", "\1l", 0);
+    CHECK_EQUAL(rig_submit(&rig, lease, MEMDB_ENTRY_COMMIT, 3, OS, 0, &payload), MEMDB_OK);
+    step(&rig);
+    CHECK_EQUAL(rig_status(lease, 2), MEMDB_OK);
+    CHECK_EQUAL((unsigned)rig_status(lease, 3), (unsigned)MEMDB_INVALID);
+    CHECK_EQUAL(RIG_RESULT(lease, 3, detail), MEMDB_RANGES_MAX);
+    CHECK(rig_reads(&rig, lease, "k", "1"));
+    munmap(lease, sizeof *lease);
+    rig_end(&rig);
+}
+
 static void test_hostile_client(void)
 {
     struct rig rig;
@@ -356,6 +380,7 @@ int main(void)
     test_frames();
     test_withdraw_and_departure();
     test_refusals();
+    test_many_ranges();
     test_hostile_client();
     test_pressure();
     test_without_log();

@@ -394,6 +394,94 @@ static void test_rotation_for_a_mark(void)
     rig_end(&rig);
 }
 
+/* Fills a segment with marks until not one more fits, with a SYNC under way whose own mark has to go somewhere. */
+static struct memdb_lease *begin_without_room(struct rig *rig)
+{
+    memdb_commit_config config = rig_config();
+    rig_begin(rig, &config, 32 << 20, 64 << 10);
+    CHECK_EQUAL(rig_open_segment(rig, 16 << 10, UINT64_C(1) << 30), MEMDB_OK);
+    struct memdb_lease *lease = rig_join(rig, 1);
+    rig_op(rig, lease, 1, MEMORY, SET, 0, "k", "1", 0);
+    CHECK_EQUAL(rig_submit(rig, lease, MEMDB_ENTRY_SYNC, 2, FULL, 0, NULL), MEMDB_OK);
+    step(rig);
+    while (figures_of(rig).capacity - figures_of(rig).tail >= 88)
+        CHECK_EQUAL(memdb_commit_mark(rig->commit), MEMDB_OK);
+    CHECK(rig_sync(rig, 0));
+    return lease;
+}
+
+static void test_sync_waits_for_its_mark(void)
+{
+    struct rig rig;
+    struct memdb_lease *lease = begin_without_room(&rig);
+    memdb_replay_result scan;
+    step(&rig);
+    CHECK(!rig_done(lease, 2));
+    CHECK_EQUAL(-memdb_commit_step(rig.commit), MEMDB_EVENT_ROTATE);
+    CHECK(!rig_done(lease, 2));
+    CHECK_EQUAL(memdb_commit_flush(rig.commit), MEMDB_OK);
+    CHECK_EQUAL(rig_open_segment(&rig, 16 << 10, UINT64_C(1) << 30), MEMDB_OK);
+    step(&rig);
+    CHECK_EQUAL(rig_status(lease, 2), MEMDB_OK);
+    CHECK_EQUAL(memdb_replay_segment(NULL, rig.file[2], 16 << 10, MEMDB_SEGMENT_HEADER, RIG_SALT + 2, 0, UINT64_MAX, NULL, &scan), MEMDB_OK);
+    CHECK_EQUAL(scan.durable_lsn, figures_of(&rig).applied_lsn); /* its link says so, in the file */
+    munmap(lease, sizeof *lease);
+    rig_end(&rig);
+}
+
+/* The same, and the caller finds no room on the disk for a next segment: everybody is told, and the loop rests. */
+static void test_sync_without_room_for_its_mark(void)
+{
+    struct rig rig;
+    struct memdb_lease *lease = begin_without_room(&rig);
+    step(&rig);
+    CHECK_EQUAL(-memdb_commit_step(rig.commit), MEMDB_EVENT_ROTATE);
+    memdb_commit_read_only(rig.commit, MEMDB_READ_ONLY);
+    rig_op(&rig, lease, 3, OS, SET, 0, "k", "3", 0);
+    step(&rig);
+    CHECK_EQUAL((unsigned)rig_status(lease, 2), (unsigned)MEMDB_READ_ONLY);
+    CHECK_EQUAL((unsigned)rig_status(lease, 3), (unsigned)MEMDB_READ_ONLY);
+    uint64_t parks = figures_of(&rig).parks;
+    CHECK_EQUAL(memdb_commit_run(rig.commit, memdb_clock_monotonic_us() + 50000), MEMDB_EVENT_NONE);
+    CHECK(figures_of(&rig).parks > parks);
+    CHECK(figures_of(&rig).parks - parks < 20);
+    memdb_commit_read_only(rig.commit, MEMDB_OK);
+    CHECK_EQUAL(memdb_commit_flush(rig.commit), MEMDB_OK);
+    CHECK_EQUAL(rig_open_segment(&rig, 16 << 10, UINT64_C(1) << 30), MEMDB_OK);
+    rig_op(&rig, lease, 4, OS, SET, 0, "k", "4", 0);
+    step(&rig);
+    CHECK_EQUAL(rig_status(lease, 4), MEMDB_OK);
+    munmap(lease, sizeof *lease);
+    rig_end(&rig);
+}
+
+/* A mark that lies in the image only is not in the file: SYNC writes what carries D before it answers. */
+static void test_sync_writes_what_says_so(void)
+{
+    struct rig rig;
+    rig_start(&rig);
+    struct memdb_lease *lease = rig_join(&rig, 1);
+    memdb_replay_result scan;
+    rig_op(&rig, lease, 1, MEMORY, SET, 0, "k", "1", 0);
+    CHECK_EQUAL(memdb_commit_step(rig.commit) >= 0, 1);
+    CHECK_EQUAL(memdb_commit_flush(rig.commit), MEMDB_OK);
+    memdb_sync_request(rig.commit);
+    CHECK(rig_sync(&rig, 0));
+    rig_op(&rig, lease, 2, MEMORY, SET, 0, "k", "2", 0);
+    step(&rig); /* takes the result of the sync first: the record of the second commit says that the first is durable */
+    CHECK_EQUAL(rig_status(lease, 2), MEMDB_OK);
+    CHECK_EQUAL(rig_submit(&rig, lease, MEMDB_ENTRY_SYNC, 3, FULL, 0, NULL), MEMDB_OK);
+    step(&rig);
+    CHECK(rig_sync(&rig, 0));
+    rig_op(&rig, lease, 4, MEMORY, SET, 0, "k", "4", 0);
+    step(&rig);
+    CHECK_EQUAL(rig_status(lease, 3), MEMDB_OK);
+    CHECK_EQUAL(memdb_replay_segment(NULL, rig.file[1], 1 << 20, MEMDB_SEGMENT_HEADER, RIG_SALT + 1, 0, UINT64_MAX, NULL, &scan), MEMDB_OK);
+    CHECK(scan.durable_lsn >= 3);
+    munmap(lease, sizeof *lease);
+    rig_end(&rig);
+}
+
 /* A sync that the caller asked for leaves what was committed meanwhile to the timer. */
 static void test_sync_by_caller(void)
 {
@@ -432,6 +520,9 @@ int main(void)
     test_failed_sync();
     test_rotations_in_a_row();
     test_rotation_for_a_mark();
+    test_sync_waits_for_its_mark();
+    test_sync_without_room_for_its_mark();
+    test_sync_writes_what_says_so();
     test_sync_by_caller();
     return 0;
 }

@@ -1,0 +1,66 @@
+"""A failed log stays failed for every writer that follows, also if one has died on the way back."""
+
+import errno
+
+import pytest
+from durability.rig import Killed, Machine, key
+
+from memdb.shm import _kernel as kernel
+
+
+def _failed() -> Machine:
+    machine = Machine().start()
+    machine.set("safe", b"1", "full")
+
+    def fail(kind: str, path: str) -> None:
+        if kind == "datasync" and path.startswith("wal/"):
+            raise OSError(errno.EIO, "broken disk")
+
+    machine.files.on_operation = fail
+    machine.settle(machine.submit([{"op": "set", "key": key("lost"), "value": b"2\0"}], "full"))
+    if machine.event != "failed":
+        assert machine.engine.run(0.0) == "failed"
+    machine.files.on_operation = None
+    return machine
+
+
+@pytest.mark.parametrize("dies_at", range(1, 30, 3))
+def test_dying_on_the_way_back_leaves_the_old_file_alone(dies_at: int) -> None:
+    """Rules L5 and L7: whoever comes second must know that the log has failed, and append nothing to it."""
+    failed = _failed()
+    visible, old = failed.names(), sorted(failed.files.listdir("wal"))
+    first, count = failed.successor(), [0]
+
+    def die(kind: str, path: str) -> None:
+        count[0] += 1
+        if count[0] == dies_at:
+            raise Killed
+
+    first.files.on_operation = die
+    try:
+        first.start()
+    except Killed:
+        pass
+    second = first.successor()
+    second.files.on_operation = None
+    before = {name: second.files.read(f"wal/{name}") for name in old}
+    second.start()
+    assert second.names() == visible
+    second.set("new", b"3", "full")
+    if count[0] >= dies_at:  # else the first was through, and the second went on in its new segment
+        for name in old:
+            now = second.files.read(f"wal/{name}")
+            assert now is None or now == before[name], f"{name} was written to after it had failed"
+    after = second.reboot(second.files.crash(lambda path, sector: False)).start()
+    assert after.names() == {**visible, "new": b"3"}
+
+
+def test_writing_given_up_is_no_failed_log() -> None:
+    """Rule G4 stores the same phase as rule L5, but without a writer's pid."""
+    machine = Machine().start()
+    machine.set("a", b"1", "full")
+    segment = machine.engine.info()["wal"]["segment"]
+    kernel.board_set(machine.segs.board, phase=3, writer_pid=0)
+    after = machine.successor().start()
+    assert after.engine.info()["wal"]["segment"] == segment and after.report.source == "arena"
+    assert after.names() == {"a": b"1"}
