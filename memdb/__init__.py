@@ -8,6 +8,7 @@ several processes.
 Importing works on every platform; :func:`open` raises UnsupportedPlatform where the engine can't run.
 """
 
+import importlib.machinery as _machinery
 import os as _os
 import sys as _sys
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,16 @@ if TYPE_CHECKING:
         linger: float | None
         snapshot_max_age: float
 
+
+_here = _os.path.dirname(_os.path.abspath(__file__))
+if not any(_os.path.exists(f"{_here}/shm/_kernel{_end}") for _end in _machinery.EXTENSION_SUFFIXES):
+    # A checkout whose kernel was not built in place, found because it is the current directory: the package
+    # that is installed is meant. Where none is, importing still works, and open() says what is missing.
+    _above = _os.path.realpath(_os.path.dirname(_here))
+    _others = [_place for _place in _sys.path if _os.path.realpath(_place) != _above]
+    _installed = _machinery.PathFinder.find_spec("memdb", _others)
+    if _installed is not None and _installed.submodule_search_locations:
+        __path__ = list(_installed.submodule_search_locations)
 
 __version__ = "0.1.0"
 

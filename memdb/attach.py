@@ -72,6 +72,7 @@ class Attachment:
         self._sock: socket.socket | None = None
         self._supervisor: int | None = None  # pidfd
         self._start_options: EngineOptions | None = None
+        self._asked: tuple[Mapping[str, object], bool] = {}, True  # engine options passed, and whether logged
         _all.add(self)
 
     # ------------------------------------------------------------------------------------------- life
@@ -114,14 +115,15 @@ class Attachment:
                     log_file=os.path.join(self.path, "engine.log"),
                 ) from error
 
-    def join(self, explicit: Mapping[str, object], durability: str | None, start: EngineOptions) -> None:
-        """The first attaching: compares explicit options; starts a group with ``start`` if there is none."""
+    def join(self, explicit: Mapping[str, object], durability: str | None, *, logged: bool) -> None:
+        """The attaching of a handle: compares explicit options; starts a group with them if there is none."""
         with self.lock:
-            self._start_options = start
             if not self._stale and self.group_alive():
                 self._compare(explicit, durability)
                 return
             self._drop()
+            # Judged, with the defaults, only where a group is started: one that runs has its own.
+            self._start_options, self._asked = None, (explicit, logged)
             self._join(Patience(self._handle.open_timeout), explicit, durability)
 
     def _remap(self, patience: Patience) -> bool:
@@ -299,7 +301,8 @@ class Attachment:
                 f"the engine of the memory-only database {self.path} has ended, and its data with it; open "
                 "a new one"
             )
-        options = self._start_options or EngineOptions()
+        explicit, logged = self._asked
+        options = self._start_options or EngineOptions.from_explicit(explicit, logged=logged)
         try:
             return start_group(
                 self.path,
@@ -490,6 +493,8 @@ def attach(
     """
     _sweep_held()
     memory_only = path is None
+    if path is None or not os.path.lexists(path):
+        EngineOptions.from_explicit(explicit)  # nothing is made for options that can't be
     where = place.make_memory_home() if path is None else os.path.abspath(os.fspath(path))
     if not memory_only:
         place.prepare(where, handle)
@@ -500,7 +505,6 @@ def attach(
             place.check_contents(where, fd, handle)
         if handle.durability == "none":
             durability = "none"  # never a default, so somebody asked for it
-        start = EngineOptions.from_explicit(explicit, logged=not memory_only and durability != "none")
     except BaseException:
         os.close(fd)
         raise
@@ -508,7 +512,7 @@ def attach(
     try:
         if memory_only and path is not None and is_new:
             attachment.group_id = b"?"  # of a memory home only a living group can be joined
-        attachment.join(explicit, durability, start)
+        attachment.join(explicit, durability, logged=not memory_only and durability != "none")
     except BaseException:  # also Ctrl-C: the registry must not keep what does not serve
         attachment.release()
         raise

@@ -45,6 +45,7 @@ class Snapshot(_kernel.SnapshotHandle, OrderedReads):
         return None if found is None else make_entry(key, found)
 
     def __enter__(self) -> "Snapshot":
+        self._check()
         return self
 
     def __exit__(

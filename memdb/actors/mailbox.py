@@ -42,6 +42,7 @@ class Bell(Protocol):
     def ring(self) -> None: ...
     def wait(self, timeout: float | None) -> int: ...
     def fds(self) -> tuple[int, ...]: ...
+    def close(self) -> None: ...
 
 
 class SemaphoreBell:
@@ -63,6 +64,10 @@ class SemaphoreBell:
 
     def fds(self) -> tuple[int, ...]:
         return ()
+
+    def close(self) -> None:
+        """posix_ipc does not do this when the object goes: a page of /dev/shm would stay mapped."""
+        self._semaphore.close()
 
 
 class EventBell:

@@ -122,9 +122,9 @@ class Actor:
         self.ready = False
         os.close(self.pidfd)
         self.pidfd = -1
-        self.inbox.close()
-        self.outbox.close()
-        self.bell.close()
+        for box in (self.inbox, self.outbox):
+            box.close()
+            box.bell.close()
         return code
 
     def kill(self, number: int = signal.SIGKILL) -> None:

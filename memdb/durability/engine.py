@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from memdb.durability import figures
 from memdb.durability.opening import ENDING, FAR, READ_ONLY, SERVING, Opening, entry_of
-from memdb.durability.rebuild import EngineSegments, ViewsStand
+from memdb.durability.rebuild import PUNCH_FROM, EngineSegments, ViewsStand
 from memdb.errors import DiskFullError, Error, LogFailed
 from memdb.shm import _kernel as kernel
 
@@ -28,7 +28,6 @@ __all__ = ["DurableEngine", "EngineSegments", "ViewsStand"]
 _RETRY: Final = 5.0
 """Seconds between attempts to begin a new log after a failure."""
 _DRAIN_STEPS: Final = 10_000
-_PUNCH_FROM: Final = 1 << 16
 _AGES_APART: Final = 0.02
 """Seconds between two looks at the ages of snapshots, at least."""
 _POINTS_APART: Final = 0.01
@@ -178,8 +177,8 @@ class DurableEngine(Opening):
             return
         self._old_arena = None
         if self._segs.arena_fds[parity] >= 0:
-            size = self._segs.arenas[parity].size - _PUNCH_FROM
-            kernel.punch(self._segs.arena_fds[parity], _PUNCH_FROM, size)
+            size = self._segs.arenas[parity].size - PUNCH_FROM
+            kernel.punch(self._segs.arena_fds[parity], PUNCH_FROM, size)
 
     # ------------------------------------------------------------------------------------------- failure
 
@@ -226,7 +225,7 @@ class DurableEngine(Opening):
         if logbuf is None:
             raise self._failure
         self._refuse_over_views("beginning a new log")
-        entry = entry_of(self._write_checkpoint(self._plan("way back")))
+        entry = self._way_back_checkpoint(int(self.store.published))
         store = self._generations.make(self.store.generation + 1, self._mappings())
         store.copy_from(self.store.mapping, self.store.generation & 1, self._segs.group_lease)
         now, found = self.commit.figures(), self._wal.current
@@ -345,12 +344,19 @@ class DurableEngine(Opening):
         no log."""
         if not self._options.logged or self._failure is not None:
             return None
-        newest = max((one.lsn for one in self._wal.current.checkpoints), default=0)
-        if newest >= self.store.published and reason != "clear_wal":
+        if self._newest_sound() >= self.store.published:
+            # Written again it would have another salt, and replace a file that the manifest names.
             self._checkpoint_taken()
             return None
         self._triggers.planned(self._clock.monotonic())
         return self._plan(reason)
+
+    def _newest_sound(self) -> int:
+        """The LSN of the newest checkpoint; 0 if there is none, or the start has found it damaged."""
+        newest = max(self._wal.current.checkpoints, key=lambda one: one.lsn, default=None)
+        if newest is None or any(newest.path in text for text in self._report.damaged_checkpoints):
+            return 0
+        return newest.lsn
 
     def checkpoint_finished(self, meta: dict[str, Any]) -> int:
         """Makes a written checkpoint count, and retires what this allows; its LSN. LogFailed, OSError."""

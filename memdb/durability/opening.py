@@ -28,7 +28,7 @@ from memdb.durability.manifest import CheckpointEntry
 from memdb.durability.rebuild import EngineSegments, Generations
 from memdb.durability.recovery import RecoveryReport
 from memdb.durability.triggers import Triggers
-from memdb.errors import CorruptionError, Error
+from memdb.errors import ArenaFullError, CorruptionError, Error
 from memdb.options import EngineOptions
 from memdb.shm import _kernel as kernel
 
@@ -109,15 +109,33 @@ class Opening:
         was_read_only = predecessor and words["phase"] == READ_ONLY and words["writer_pid"] != 0
         self._phase(READ_ONLY if was_read_only else REBUILDING)
         if was_read_only:
-            continued = self._continue_failed()
+            if not self._continue_failed():
+                self._start_from_disk(flush=False)
+        elif predecessor:
+            self._continue()
         else:
-            continued = predecessor and self._continue_arena()
-        if not continued:
-            self._start_from_disk(flush=predecessor and not was_read_only)
+            self._start_from_disk(flush=False)
         self._report.seconds = self._clock.monotonic() - began
         self._triggers.settled(self._clock.monotonic(), self.commit.figures())
         self._phase(SERVING if self._failure is None else READ_ONLY)
         return self._report
+
+    def _continue(self) -> None:
+        """Goes on after a dead writer: from its arena, else from disk; where /dev/shm has room for one arena
+        only, from disk in its place (rule G3)."""
+        try:
+            if not self._continue_arena():
+                self._start_from_disk(flush=True)
+            return
+        except ArenaFullError as error:
+            if not self._options.logged or self._generations.present == 0:
+                raise
+            # Only the text: the error's frames keep the half-made store alive.
+            self._log.warning("readers are revoked, and reads wait for a rebuild from disk: %s", error)
+        rebuild.give_up_arena(
+            self._files, self._segs, self._generations, self._options, self._mappings()
+        )
+        self._start_from_disk(flush=True)
 
     def _start_from_disk(self, *, flush: bool) -> None:
         found, is_new = rebuild.load_or_create(self._files, self._clock, self._options)
@@ -206,7 +224,8 @@ class Opening:
             return False
         half, self._wal.manifest = halves[0], found
         try:
-            entry = entry_of(self._write_checkpoint(self._plan("way back"), old))
+            published = kernel.arena_figures(self._segs.arenas[old & 1])["published"]
+            entry = self._way_back_checkpoint(published, old)
             store = self._generations.make(old + 1, self._mappings())
             store.copy_from(self._segs.arenas[old & 1], old & 1, self._segs.group_lease)
         except (BlockingIOError, ValueError, CorruptionError):
@@ -323,6 +342,22 @@ class Opening:
             "time_us": self._clock.time_us(),
             "share": share,
         }
+
+    def _way_back_checkpoint(self, published: int, generation: int = 0) -> CheckpointEntry:
+        """A checkpoint of the published state: the one that the manifest names already, if it reads through.
+
+        Else a new one. A named file is not replaced while it is sound: until the next manifest is durable,
+        the old one is what counts.
+        """
+        for entry in self._wal.current.checkpoints:
+            if entry.lsn == published:
+                try:
+                    checkpoints.verify(self._files, entry)
+                except CorruptionError as error:
+                    self._log.error("the checkpoint is written again: %s", error)
+                else:
+                    return entry
+        return entry_of(self._write_checkpoint(self._plan("way back"), generation))
 
     def _write_checkpoint(self, plan: dict[str, Any], generation: int = 0) -> dict[str, Any]:
         parity = (generation or self.store.generation) & 1

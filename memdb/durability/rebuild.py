@@ -8,6 +8,8 @@ Invariants:
 
 * An arena that readers may still stand in is closed to new pins, waited for and revoked before it is
   formatted anew; one in which zero-copy views stand is never formatted (rule R4): it takes a fresh segment.
+* An arena is given up for want of room (rule G3) only after checkpoint and log on disk were read through and
+  hold all that it has published, and is punched only when no read can be under way in it (rule R6).
 * What a dead writer left in the log buffer is in the file and synced before any of it becomes visible
   (invariants 4, 6).
 * Creation first makes a manifest that says `creating`, durably.
@@ -23,17 +25,31 @@ from memdb.durability import manifest, recovery, segments
 from memdb.durability.files import Clock, Files
 from memdb.durability.manifest import Manifest
 from memdb.durability.recovery import Recovered, RecoveryReport
-from memdb.errors import CorruptionError, Error, OptionMismatch
+from memdb.errors import ArenaFullError, CorruptionError, Error, OptionMismatch
 from memdb.options import EngineOptions
 from memdb.shm import _kernel as kernel
 
-__all__ = ["EngineSegments", "Generations", "ViewsStand", "create", "flush_log_buffer", "recover"]
+__all__ = [
+    "PUNCH_FROM",
+    "EngineSegments",
+    "Generations",
+    "ViewsStand",
+    "create",
+    "flush_log_buffer",
+    "give_up_arena",
+    "recover",
+]
 
 _GRACE: Final = 1.0
 """Seconds that readers of an arena have before they are revoked (rule G3)."""
+_ACKNOWLEDGED_WITHIN: Final = 10.0
+"""Seconds in which a revoked read has to end before its arena may be punched."""
+PUNCH_FROM: Final = 1 << 16
+"""An arena is punched from this offset on: its header stays readable for whoever comes late."""
 _ALL: Final = (1 << 48) - 1
 _LINK_ROOM: Final = 256
 """More bytes than the link takes that a segment begins with."""
+_REVOKED: Final = 3
 _UNUSABLE: Final = (BlockingIOError, ValueError, CorruptionError)
 
 
@@ -95,6 +111,62 @@ class Generations:
                 f"{views} zero-copy views stand in the arena that the next generation needs: "
                 "release them first"
             )
+
+    def give_up(self, leases: Iterable[kernel.Mapping]) -> None:
+        """Tears the present arena down and gives the memory of both back (rules G3, R6).
+
+        ArenaFullError: zero-copy views stand in it, or a read in it does not end (its process is stopped).
+        """
+        leases, parity = list(leases), self.present & 1
+        views = sum(kernel.lease_hazards(lease, parity) for lease in leases)
+        if views:
+            raise _no_room(f"{views} zero-copy views stand in the present one: release them first")
+        kernel.arena_close(self._segs.arenas[parity])
+        quiet = self._revoke_idle(leases, parity)
+        try:
+            self.clear(parity, leases)
+        except ViewsStand as error:
+            raise _no_room(f"{error.message} (they were made a moment ago)") from error
+        until = self._clock.monotonic() + _ACKNOWLEDGED_WITHIN
+        pause = threading.Event()
+        while reads := self._reads_under_way(leases, quiet):
+            if not self._patient or self._clock.monotonic() >= until:
+                raise _no_room(
+                    f"{reads} revoked reads in the present one did not end within "
+                    f"{_ACKNOWLEDGED_WITHIN:g} s: continue or end the processes that are stopped in one"
+                )
+            pause.wait(0.005)
+        for arena, fd in zip(self._segs.arenas, self._segs.arena_fds, strict=True):
+            if fd >= 0:
+                kernel.punch(fd, PUNCH_FROM, arena.size - PUNCH_FROM)
+
+    def _revoke_idle(self, leases: list[kernel.Mapping], parity: int) -> set[tuple[int, int, int]]:
+        """Revokes open snapshots after the grace; (lease, parity, slot) of those in which nobody was reading.
+
+        Their owners notice before they read again, which may be never, so nobody waits for them.
+        """
+        until = self._clock.monotonic() + _GRACE
+        pause = threading.Event()
+        while self._patient and self._clock.monotonic() < until:
+            if not any(kernel.lease_readers(lease, parity) for lease in leases):
+                break
+            pause.wait(0.005)
+        return {
+            (number, side, slot)
+            for number, lease in enumerate(leases)
+            for side in (0, 1)
+            for slot, _, lsn, _, _ in kernel.lease_readers(lease, side)
+            if kernel.lease_revoke_idle(lease, side, slot, lsn)
+        }
+
+    @staticmethod
+    def _reads_under_way(leases: list[kernel.Mapping], quiet: set[tuple[int, int, int]]) -> int:
+        return sum(
+            not (state == _REVOKED and (number, side, slot) in quiet)
+            for number, lease in enumerate(leases)
+            for side in (0, 1)
+            for slot, state, _, _, _ in kernel.lease_readers(lease, side)
+        )
 
     def make(self, generation: int, leases: Iterable[kernel.Mapping] = ()) -> kernel.Store:
         """A fresh store in the arena of ``generation``."""
@@ -274,6 +346,36 @@ def flush_log_buffer(files: Files, segs: EngineSegments, found: Manifest) -> Non
             file.datasync()
         finally:
             file.close()
+
+
+def give_up_arena(
+    files: Files,
+    segs: EngineSegments,
+    generations: Generations,
+    options: EngineOptions,
+    leases: Iterable[kernel.Mapping],
+) -> None:
+    """Makes room where /dev/shm holds one arena only: what the present one has goes to disk, then its memory
+    goes back (rule G3). Reads wait for the rebuild from disk that follows.
+
+    ArenaFullError, CorruptionError (the disk can't replace the arena), OSError: the group can't go on.
+    """
+    found = manifest.load(files)
+    if found is None or found.state == "creating":
+        raise _no_room("and nothing is on disk yet")
+    flush_log_buffer(files, segs, found)
+    published = kernel.arena_figures(segs.arenas[generations.present & 1])["published"]
+    reached = recovery.check(files, found)
+    if reached < published:
+        raise _no_room(f"and the disk ends at LSN {reached}, the present one at {published}")
+    generations.give_up(leases)
+
+
+def _no_room(why: str) -> ArenaFullError:
+    return ArenaFullError(
+        f"/dev/shm has room for one arena, and the next generation needs another; {why}. "
+        "Give /dev/shm more room"
+    )
 
 
 def created_report() -> RecoveryReport:

@@ -22,7 +22,7 @@ from memdb.durability.manifest import EMPTY_LSN, Manifest, SegmentEnd, SegmentEn
 from memdb.errors import CorruptionError
 from memdb.shm import _kernel as kernel
 
-__all__ = ["Cut", "Recovered", "RecoveryReport", "recover"]
+__all__ = ["Cut", "Recovered", "RecoveryReport", "check", "recover"]
 
 _ALL: Final = (1 << 48) - 1
 StoreMaker = Callable[[], kernel.Store]
@@ -107,6 +107,30 @@ def recover(
     after, base = _settle(files, manifest, pieces, ends, cuts, lsn)
     report.clean = base == lsn
     return Recovered(store, after, base, report)
+
+
+def check(files: Files, manifest: Manifest) -> int:
+    """Reads through what a recovery would use; the LSN that it would reach. Nothing is changed.
+
+    CorruptionError: it would fail, or leave something out. Cost: as of reading the files.
+    """
+    checkpoint_lsn = _usable_checkpoint(files, manifest)
+    pieces, _, cuts = _judge_log(files, manifest, checkpoint_lsn, "strict")
+    if cuts:
+        raise CorruptionError(
+            f"{cuts[0].file} ends in a torn record", cuts[0].file, cuts[0].offset, cuts[0].first_lsn
+        )
+    return max([checkpoint_lsn, *(piece.judgement.last_lsn for piece in pieces)])
+
+
+def _usable_checkpoint(files: Files, manifest: Manifest) -> int:
+    for entry in sorted(manifest.checkpoints, key=lambda one: -one.lsn):
+        try:
+            checkpoints.verify(files, entry)
+        except CorruptionError:
+            continue
+        return entry.lsn
+    return EMPTY_LSN
 
 
 # ---------------------------------------------------------------------------------------------- the

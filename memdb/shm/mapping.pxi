@@ -191,6 +191,21 @@ def lease_revoke(Mapping mapping, unsigned parity, uint32_t slot, uint64_t lsn):
     return bool(memdb_slot_revoke(&lease.slots[parity & 1][slot], word))
 
 
+def lease_revoke_idle(Mapping mapping, unsigned parity, uint32_t slot, uint64_t lsn):
+    """Revokes one slot if it still pins ``lsn`` and no read is under way in it. True if this call did it.
+
+    Such a slot needs no acknowledgement: its owner can't read again before it has noticed (rule R6).
+    """
+    cdef memdb_lease *lease = _lease_of(mapping)
+    cdef uint64_t word
+    if slot >= MEMDB_SLOTS:
+        raise ValueError(f"slot {slot} of {MEMDB_SLOTS}")
+    word = memdb_load64_sc(&lease.slots[parity & 1][slot].word)
+    if (word >> 62) != MEMDB_SLOT_IDLE or (word & MEMDB_LSN_MASK) != lsn:
+        return False
+    return bool(memdb_slot_revoke(&lease.slots[parity & 1][slot], word))
+
+
 # ---- board ----
 
 cdef uint64_t _BOARD_MAGIC = 0x4452424244454d4d

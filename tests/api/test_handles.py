@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from program import environment, store_pid
 
 import memdb
 
@@ -182,17 +185,11 @@ def test_threads_share_a_handle(db: memdb.Database) -> None:
     assert not failures and len(db) == 1600
 
 
-def _child(db: memdb.Database, key: str) -> None:
-    assert db["parent"] == 1
-    db[key] = os.getpid()
-    db.close()
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_handles_cross_into_other_processes(db: memdb.Database, method: str) -> None:
     db["parent"] = 1
     context = multiprocessing.get_context(method)
-    children = [context.Process(target=_child, args=(db, f"child {n}")) for n in range(3)]
+    children = [context.Process(target=store_pid, args=(db, f"child {n}")) for n in range(3)]
     for child in children:
         child.start()
     for child in children:
@@ -303,3 +300,55 @@ def test_version_and_names() -> None:
         and repr(memdb.MISSING) == "memdb.MISSING"
         and pickle.loads(pickle.dumps(memdb.MISSING)) is memdb.MISSING
     )
+
+
+def test_a_checkout_without_its_kernel_does_not_shadow_the_installed_package(tmp_path: Path) -> None:
+    package = Path(memdb.__path__[0])
+    shutil.copytree(package, tmp_path / "memdb", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    program = "import memdb; print(memdb.open.__module__, memdb.Database.__module__, *memdb.__path__)"
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout == f"memdb memdb.database {package}\n"
+
+
+def test_options_that_exclude_each_other_leave_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="segment_bytes"):
+        memdb.open(tmp_path / "new", segment_bytes="32MiB")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_option_is_compared_with_the_running_engine_not_with_the_defaults(opened: Opener) -> None:
+    opened(segment_bytes="16MiB", max_transaction_bytes="8MiB")
+    opened(segment_bytes="16MiB").close()
+    with pytest.raises(memdb.OptionMismatch, match="segment_bytes is 16777216, not 33554432"):
+        opened(segment_bytes="32MiB")
+
+
+def test_a_new_group_has_the_options_of_the_one_that_died(opened: Opener, data: Path) -> None:
+    db = opened(max_memory="64MiB")
+    memdb.open(data).close()
+    for process in db.info().processes.values():
+        os.kill(process.pid, signal.SIGKILL)
+    db["a"] = 1
+    assert db.info().options.max_memory == 64 << 20
+
+
+def test_info_of_a_stopped_supervisor_ends_with_timeout(opened: Opener) -> None:
+    db = opened(timeout=0.3)
+    db["a"] = 1
+    supervisor = db.info().processes["supervisor"].pid
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        for call in (db.info, db.readers, db.disk_usage):
+            with pytest.raises(memdb.Timeout, match="not answered"):
+                call()
+        assert db["a"] == 1
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    assert db.info().phase == "serving"

@@ -63,6 +63,7 @@ def test_after_its_end(db: memdb.Database) -> None:
         lambda: snap.view("a"),
         lambda: "a" in snap,
         lambda: snap.entry("a"),
+        lambda: snap.__enter__(),
     ]
     for call in calls:
         with pytest.raises(memdb.ClosedError):
