@@ -17,6 +17,7 @@ import secrets
 import struct
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -192,20 +193,20 @@ def read_footer(file: File, path: str, salt: int) -> CheckpointFooter:
     return CheckpointFooter(lsn, keys, count, size, digest)
 
 
-def blocks(file: File, path: str, salt: int, end: int) -> Iterator[tuple[int, memoryview, int, bytes]]:
-    """(offset, payload, count, header bytes) of each block, checked; CorruptionError at the first bad one.
+_Block = tuple[int, memoryview, int, bytes]
 
-    The payload is valid until the next one is asked for.
-    """
+
+def blocks(file: File, path: str, salt: int, end: int) -> Iterator[_Block]:
+    """(offset, payload, count, header bytes) of each block, checked; CorruptionError at the first bad one."""
     offset, index = HEADER_BYTES, 0
-    buffer = bytearray(BLOCK_BYTES + (64 << 10))
+    room = BLOCK_BYTES + (16 << 10)
     while offset < end:
+        buffer = bytearray(room)  # one a block: the payload stays valid while the next one is read
         view = memoryview(buffer)
         got = file.pread_into(view[: min(len(buffer), end - offset)], offset)
         size = _BLOCK.unpack_from(buffer)[3] if got >= _BLOCK.size else 0
         if got - _BLOCK.size < size <= end - offset - _BLOCK.size:  # one item above the usual size
-            view.release()
-            buffer = bytearray(_BLOCK.size + size)
+            room = _BLOCK.size + size
             continue
         found = kernel.ckpt_check(view[:got], 0, salt, index)
         if found is None:
@@ -213,6 +214,15 @@ def blocks(file: File, path: str, salt: int, end: int) -> Iterator[tuple[int, me
         count, size = found
         yield offset, view[_BLOCK.size : _BLOCK.size + size], count, bytes(view[: _BLOCK.size])
         offset, index = offset + _BLOCK.size + size, index + 1
+
+
+def _ahead(items: Iterator[_Block]) -> Iterator[_Block]:
+    """The same, one ahead: a block is read and checked on another core while the one before it is loaded."""
+    with ThreadPoolExecutor(1, "memdb-checkpoint") as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def _check_whole(file: File, path: str) -> CheckpointFooter:
@@ -227,7 +237,8 @@ def _walk(
 ) -> None:
     digest = hashlib.blake2b(digest_size=16)
     keys = number = 0
-    for offset, payload, count, block in blocks(file, path, header.salt, HEADER_BYTES + footer.size):
+    found = blocks(file, path, header.salt, HEADER_BYTES + footer.size)
+    for offset, payload, count, block in found if store is None else _ahead(found):
         digest.update(block)
         if store is not None:
             try:
