@@ -18,6 +18,9 @@ import pytest
 
 import memdb
 
+# A runner in the background inherits SIGINT ignored, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SECONDS_TO_END = 15.0
 
 

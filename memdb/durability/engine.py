@@ -27,7 +27,6 @@ __all__ = ["DurableEngine", "EngineSegments", "ViewsStand"]
 
 _RETRY: Final = 5.0
 """Seconds between attempts to begin a new log after a failure."""
-_DRAIN_STEPS: Final = 10_000
 _AGES_APART: Final = 0.02
 """Seconds between two looks at the ages of snapshots, at least."""
 _POINTS_APART: Final = 0.01
@@ -291,6 +290,13 @@ class DurableEngine(Opening):
         """
         self._refuse_failed()
         self._refuse_over_views("compact()")
+        self.commit.close_intake(True)
+        try:
+            return self._compact_drained()
+        finally:
+            self.commit.close_intake(False)  # the new loop, or after a failure the old one
+
+    def _compact_drained(self) -> dict[str, Any]:
         self._drain()
         before, lsn = self.store.figures(), self.commit.figures()["applied_lsn"]
         store = self._generations.make(self.store.generation + 1, self._mappings())
@@ -318,8 +324,8 @@ class DurableEngine(Opening):
             )
 
     def _drain(self) -> None:
-        """Steps until nothing that was taken waits for an answer."""
-        for _ in range(_DRAIN_STEPS):
+        """Steps until nothing that was taken waits for an answer: with the intake closed, this ends."""
+        while True:
             event = self.commit.step()
             if event == -kernel.EVENT_ROTATE:
                 self.rotate()
@@ -333,9 +339,6 @@ class DurableEngine(Opening):
             now = self.commit.figures()
             if now["pending"] == 0 and now["published_lsn"] == now["applied_lsn"] and event <= 0:
                 return
-        raise Error(
-            "commits of level `full` came without a pause: compact() found no moment to switch, try again"
-        )
 
     # --------------------------------------------------------------------------------------- checkpoints
 

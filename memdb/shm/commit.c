@@ -286,7 +286,7 @@ static int drain_entry(memdb_commit *ctx, struct memdb_client *client)
 /* True while entries may be taken: memdb_commit_ready and the loop ask the same. */
 static int may_drain(const memdb_commit *ctx)
 {
-    return ctx->held.client == NULL && !ctx->want_rotate && memdb_pending_count(ctx) < MEMDB_PENDING_MAX &&
+    return ctx->held.client == NULL && !ctx->want_rotate && !ctx->intake_closed && memdb_pending_count(ctx) < MEMDB_PENDING_MAX &&
            ctx->waiting_count < MEMDB_PENDING_MAX;
 }
 
@@ -317,6 +317,11 @@ static int drain(memdb_commit *ctx, unsigned *work)
         }
     }
     return 0;
+}
+
+void memdb_commit_close_intake(memdb_commit *ctx, int closed)
+{
+    ctx->intake_closed = closed != 0;
 }
 
 int memdb_commit_ready(memdb_commit *ctx)

@@ -113,6 +113,7 @@ struct memdb_commit {
     uint64_t asked_at, synced_at, unsynced_since, lazy_since; /* monotonic; 0 = no */
     uint64_t done_seen;
     uint8_t want_write, want_rotate, sync_asked, report_failure;
+    uint8_t intake_closed; /* entries stay in their rings; what was taken is finished */
     memdb_a32 control;
     int read_only, log_errno;
 

@@ -773,6 +773,10 @@ cdef class Commit:
     def pressure_done(self, bint retry):
         memdb_commit_pressure_done(self.commit, retry)
 
+    def close_intake(self, bint closed):
+        """Takes nothing more from the rings, or takes again."""
+        memdb_commit_close_intake(self.commit, closed)
+
     def read_only(self, int status):
         """Refuses writes with this status; 0 takes them again."""
         memdb_commit_read_only(self.commit, status)

@@ -331,6 +331,7 @@ cdef extern from "commit.h" nogil:
     int memdb_commit_flush(memdb_commit *)
     int memdb_commit_mark(memdb_commit *)
     void memdb_commit_want_rotate(memdb_commit *)
+    void memdb_commit_close_intake(memdb_commit *, bint)
     void memdb_commit_read_only(memdb_commit *, int)
     void memdb_commit_set_lsn(memdb_commit *, uint64_t, uint64_t)
     ctypedef struct memdb_commit_figures:

@@ -160,13 +160,15 @@ def test_a_compaction_under_load(db: memdb.Database) -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    for _ in range(3):
-        iterator = iter(db.keys(stop=("w",)))
-        db.compact()
-        assert db[1999] == 1999
-        list(iterator)
-    stop.set()
-    thread.join(60)
+    try:
+        for _ in range(3):
+            iterator = iter(db.keys(stop=("w",)))
+            db.compact()
+            assert db[1999] == 1999
+            list(iterator)
+    finally:
+        stop.set()
+        thread.join(60)
     assert not failures and sum(1 for key in db if type(key) is int) == 2000
 
 
