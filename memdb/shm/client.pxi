@@ -56,6 +56,8 @@ cdef enum Settled:
     SETTLED_NO_WRITER = 4  # writing has been given up for good (rule G4)
 
 cdef struct Outcome:
+    uint8_t client_id[16]  # with the request's number: the commit's id
+    uint64_t request
     int status
     uint64_t lsn
     uint64_t count

@@ -34,6 +34,7 @@ cdef extern from "layout.h":
         C_OK "MEMDB_OK"
         C_ABSENT "MEMDB_ABSENT"
         C_CONDITION "MEMDB_CONDITION"
+        C_CONFLICT "MEMDB_CONFLICT"
         C_AGAIN "MEMDB_AGAIN"
         C_FULL "MEMDB_FULL"
         C_SHM_FULL "MEMDB_SHM_FULL"
@@ -163,6 +164,7 @@ cdef extern from "lease.h":
         C_LEVEL_FULL "MEMDB_LEVEL_FULL"
         C_ENTRY_STAGED "MEMDB_ENTRY_STAGED"
         C_ENTRY_REPEAT "MEMDB_ENTRY_REPEAT"
+        C_ENTRY_VALIDATE "MEMDB_ENTRY_VALIDATE"
         C_FRAME_MAX "MEMDB_FRAME_MAX"
         C_UNKNOWN "MEMDB_UNKNOWN"
     struct c_entry "memdb_entry":

@@ -33,6 +33,7 @@ enum memdb_status { /* negative: an error that a caller acts on; errors.py names
     MEMDB_ABSENT = 1,       /* no such key at this snapshot */
     MEMDB_CONDITION = 2,    /* a condition of a write did not hold: nothing was changed */
     MEMDB_AGAIN = 3,        /* nothing to do now / bounded step ended: call again */
+    MEMDB_CONFLICT = 4,     /* what a transaction has read no longer holds: nothing was changed */
     MEMDB_FULL = -1,        /* arena: the limit is reached */
     MEMDB_SHM_FULL = -2,    /* posix_fallocate says that /dev/shm is full */
     MEMDB_REVOKED = -3,     /* the reader's slot was revoked: what was read may be anything */

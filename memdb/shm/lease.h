@@ -25,6 +25,7 @@ enum memdb_entry_kind { MEMDB_ENTRY_COMMIT = 1, MEMDB_ENTRY_FRAME = 2, MEMDB_ENT
 enum memdb_level { MEMDB_LEVEL_MEMORY = 0, MEMDB_LEVEL_OS = 1, MEMDB_LEVEL_FULL = 2 };
 #define MEMDB_ENTRY_STAGED 1u
 #define MEMDB_ENTRY_REPEAT 2u /* sent again after a writer's death: look up its outcome first (rule C2) */
+#define MEMDB_ENTRY_VALIDATE 4u /* the payload begins with what was read: commit only if it still holds (rule C6) */
 
 struct memdb_entry {
     uint32_t size;    /* of entry and payload, without padding */

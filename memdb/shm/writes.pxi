@@ -13,6 +13,7 @@ cdef struct Ops:
     uint8_t *at
     size_t size
     size_t capacity
+    size_t base            # where the operations begin: behind what the commit has read, if it is to be validated
     uint32_t count
     uint8_t *heap
     uint8_t inline_bytes[OPS_INLINE]
@@ -23,6 +24,7 @@ cdef inline void ops_init(Ops *ops) noexcept:
     ops.at = ops.inline_bytes
     ops.capacity = OPS_INLINE
     ops.size = OPS_HEADER
+    ops.base = 0
     ops.count = 0
 
 
@@ -32,21 +34,38 @@ cdef inline void ops_free(Ops *ops) noexcept:
         ops.heap = NULL
 
 
-cdef int ops_add(Ops *ops, const c_op *op, uint64_t limit) except -1:
-    cdef size_t needed = c_ops_put(ops.at + ops.size, ops.capacity - ops.size, op)
+cdef int ops_reserve(Ops *ops, size_t needed, uint64_t limit) except -1:
+    """Room for *needed* bytes more. Raises TransactionTooLarge."""
     cdef size_t capacity
     cdef void *grown
+    if needed <= ops.capacity - ops.size:
+        return 0
+    if ops.size + needed > limit:
+        raise transaction_too_large(ops.size + needed, limit)
+    capacity = max(2 * ops.capacity, ops.size + needed)
+    grown = realloc(ops.heap, capacity)
+    if grown == NULL:
+        raise MemoryError()
+    if ops.heap == NULL:
+        memcpy(grown, ops.inline_bytes, ops.size)
+    ops.at = ops.heap = <uint8_t *>grown
+    ops.capacity = capacity
+    return 0
+
+
+cdef int ops_add_reads(Ops *ops, const uint8_t *section, size_t size, uint64_t limit) except -1:
+    """Puts a read section before the first operation: the commit is validated against it."""
+    ops_reserve(ops, size, limit)
+    memcpy(ops.at, section, size)
+    ops.base = size
+    ops.size = size + OPS_HEADER
+    return 0
+
+
+cdef int ops_add(Ops *ops, const c_op *op, uint64_t limit) except -1:
+    cdef size_t needed = c_ops_put(ops.at + ops.size, ops.capacity - ops.size, op)
     if needed > ops.capacity - ops.size:
-        if ops.size + needed > limit:
-            raise transaction_too_large(ops.size + needed, limit)
-        capacity = max(2 * ops.capacity, ops.size + needed)
-        grown = realloc(ops.heap, capacity)
-        if grown == NULL:
-            raise MemoryError()
-        if ops.heap == NULL:
-            memcpy(grown, ops.inline_bytes, ops.size)
-        ops.at = ops.heap = <uint8_t *>grown
-        ops.capacity = capacity
+        ops_reserve(ops, needed, limit)
         needed = c_ops_put(ops.at + ops.size, ops.capacity - ops.size, op)
     ops.size += needed
     ops.count += 1
@@ -56,6 +75,12 @@ cdef int ops_add(Ops *ops, const c_op *op, uint64_t limit) except -1:
 cdef object transaction_too_large(object size, object limit):
     return TransactionTooLarge(f"the commit takes {size} bytes and max_transaction_bytes is {limit} bytes: split it, or open "
                                "the database with a larger max_transaction_bytes", size=size, limit=limit)
+
+
+cdef int note_id(Outcome *out, Client client, uint64_t number) noexcept:
+    out.request = number
+    memcpy(out.client_id, client.lease.client_id, sizeof(out.client_id))
+    return 0
 
 
 cdef dict _LEVELS = {"memory": C_LEVEL_MEMORY, "os": C_LEVEL_OS, "full": C_LEVEL_FULL}
@@ -298,21 +323,22 @@ cdef class Handle(Reads):
         return 0
 
     cdef int commit(self, Ops *ops, int level, Outcome *out) except -1:
-        """Sends the operations as one commit and waits for its answer: status OK or CONDITION, or an error is raised."""
+        """Sends the operations as one commit and waits for its answer: status OK, CONDITION or CONFLICT, or an error is raised."""
         cdef Client client, asked = None
         cdef Patience patience
         cdef uint64_t number = 0
         cdef int rc, flags = 0
+        cdef int validate = C_ENTRY_VALIDATE if ops.base else 0
         if ops.size > self.max_transaction:
             raise transaction_too_large(ops.size, self.max_transaction)
-        (<uint32_t *>ops.at)[0] = ops.count
-        (<uint32_t *>ops.at)[1] = 0
+        (<uint32_t *>(ops.at + ops.base))[0] = ops.count
+        (<uint32_t *>(ops.at + ops.base))[1] = 0
         patience_init(&patience, self.timeout)
         while True:
             try:
                 client = self.live()
                 if number and asked is not client and self.find_outcome(asked.client_id, number, out) == 1:
-                    return 0
+                    return note_id(out, asked, number)
             except BaseException as error:
                 if number:
                     self.leave_open(asked, number, error)
@@ -325,7 +351,7 @@ cdef class Handle(Reads):
                 number = self.take_number(client, &patience)
                 if number == 0:
                     continue
-            rc = self.exchange(client, number, ops, level, flags, out, &patience)
+            rc = self.exchange(client, number, ops, level, flags | validate, out, &patience)
             if rc == SETTLED_REPEAT:
                 flags = C_ENTRY_REPEAT
                 continue
@@ -337,8 +363,8 @@ cdef class Handle(Reads):
                         self.leave_open(asked, number, error)
                         raise
                 continue
-            if out.status == C_OK or out.status == C_CONDITION:
-                return 0
+            if out.status == C_OK or out.status == C_CONDITION or out.status == C_CONFLICT:
+                return note_id(out, asked, number)
             if out.status == C_AGAIN:
                 number = flags = 0
                 continue
