@@ -37,7 +37,8 @@ int memdb_store_get_many(memdb_pin *pin, const uint8_t *keys, const uint32_t *en
 
 /* Ordered scan in batches. The caller enters the pin, calls memdb_scan_batch, leaves the pin, then believes `out`. */
 typedef struct memdb_scan {
-    uint8_t *start, *stop;        /* bounds in stored-key bytes; start inclusive, stop exclusive; malloc'd copies */
+    const uint8_t *start, *stop;  /* bounds in stored-key bytes; start inclusive, stop exclusive; the caller's, who keeps them */
+    uint8_t *moved;               /* the one that has been moved: the scan's own */
     size_t start_len, stop_len;   /* stop_len 0 = to the end of all */
     bool reverse, done, keys_only;
     bool with_expired;            /* expired values too: for copies of a whole generation */
