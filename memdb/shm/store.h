@@ -86,6 +86,10 @@ int memdb_store_reserve(memdb_store *, uint64_t bytes, uint64_t new_keys, enum m
  * (then found->lsn is still the LSN of the newest version, 0 if no cell). */
 int memdb_store_newest(memdb_store *, const void *key, size_t len, uint64_t now_us, memdb_found *found);
 
+/* Asks for the memory that a look-up of the key begins with: the hash slot; some time later, the cell that it refers to. */
+void memdb_store_hint_slot(memdb_store *, const void *key, size_t len);
+void memdb_store_hint_cell(memdb_store *, const void *key, size_t len);
+
 /* Apply one operation of commit `lsn`; lsn never decreases. expires_us 0 = never. existed: was there a live value (at now_us)? */
 void memdb_store_put(memdb_store *, const void *key, size_t len, const void *value, size_t value_len, uint64_t expires_us,
                      uint64_t lsn, uint64_t now_us, bool *existed);
