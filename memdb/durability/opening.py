@@ -268,6 +268,7 @@ class Opening:
             max_value_bytes=options.max_value_bytes + 1,
             sync_interval=options.sync_interval,
             last_lsn=last_lsn,
+            word=self._segs.epoch << 32 | store.generation,
         )
 
     def _take_over(self, store: kernel.Store, lsn: int) -> None:
