@@ -132,9 +132,7 @@ class Opening:
                 raise
             # Only the text: the error's frames keep the half-made store alive.
             self._log.warning("readers are revoked, and reads wait for a rebuild from disk: %s", error)
-        rebuild.give_up_arena(
-            self._files, self._segs, self._generations, self._options, self._mappings()
-        )
+        rebuild.give_up_arena(self._files, self._segs, self._generations, self._options, self._mappings())
         self._start_from_disk(flush=True)
 
     def _start_from_disk(self, *, flush: bool) -> None:
