@@ -153,7 +153,13 @@ class Opening:
             if flush:
                 rebuild.flush_log_buffer(self._files, self._segs, found)
             recovered = rebuild.recover(
-                self._files, found, self._generations, self._options, self._segs.board, self._mappings()
+                self._files,
+                found,
+                self._generations,
+                self._options,
+                self._segs.board,
+                self._mappings(),
+                threads=self._threads,
             )
             store, base, found, self._report = (
                 recovered.store,
