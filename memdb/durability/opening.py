@@ -25,6 +25,7 @@ from memdb.durability import checkpoints, manifest, rebuild, recovery
 from memdb.durability.files import Clock, Files
 from memdb.durability.log import SegmentLog
 from memdb.durability.manifest import CheckpointEntry
+from memdb.durability.pressure import Lease, Pressure, Readers
 from memdb.durability.rebuild import EngineSegments, Generations
 from memdb.durability.recovery import RecoveryReport
 from memdb.durability.triggers import Triggers
@@ -32,7 +33,7 @@ from memdb.errors import ArenaFullError, CorruptionError, Error
 from memdb.options import EngineOptions
 from memdb.shm import _kernel as kernel
 
-__all__ = ["ENDING", "FAR", "READ_ONLY", "REBUILDING", "SERVING", "Opening", "entry_of"]
+__all__ = ["ENDING", "FAR", "OLD_WAIT", "READ_ONLY", "REBUILDING", "SERVING", "Opening", "entry_of"]
 
 REBUILDING: Final = 1
 SERVING: Final = 2
@@ -40,6 +41,8 @@ READ_ONLY: Final = 3
 ENDING: Final = 4
 FAR: Final = 365 * 86400.0
 _LOOK_EVERY: Final = 0.25
+OLD_WAIT: Final = 0.005
+"""Seconds until the second look whether an old arena still has readers."""
 
 
 class Opening:
@@ -72,8 +75,11 @@ class Opening:
         self._triggers = Triggers(options, clock.monotonic())
         self._own_request = 0
         self._old_arena: int | None = None
+        self._old_at = FAR  # when to look next whether it still has readers
+        self._old_wait = OLD_WAIT
         self._ages_at = FAR  # when the ages of snapshots are looked at next
-        self._points_at = 0.0  # when point reads may be revoked again
+        self._readers = Readers(self._named_leases)
+        self._pressure = Pressure(self._readers, clock, log, patient=threads)
 
     # --------------------------------------------------------------------------------------------- parts
 
@@ -132,9 +138,7 @@ class Opening:
                 raise
             # Only the text: the error's frames keep the half-made store alive.
             self._log.warning("readers are revoked, and reads wait for a rebuild from disk: %s", error)
-        rebuild.give_up_arena(
-            self._files, self._segs, self._generations, self._options, self._mappings()
-        )
+        rebuild.give_up_arena(self._files, self._segs, self._generations, self._options, self._mappings())
         self._start_from_disk(flush=True)
 
     def _start_from_disk(self, *, flush: bool) -> None:
@@ -288,11 +292,16 @@ class Opening:
         if kernel.arena_figures(old)["generation"]:
             kernel.arena_close(old)
             self._old_arena = (generation + 1) & 1
+            self._old_at, self._old_wait = 0.0, OLD_WAIT
 
     # -------------------------------------------------------------------------------------------- leases
 
     def _mappings(self) -> list[kernel.Mapping]:
         return [mapping for mapping, _ in self._leases.values()] + [self._segs.group_lease]
+
+    def _named_leases(self) -> list[Lease]:
+        named = [(f"client {one.hex()}", *lease) for one, lease in self._leases.items()]
+        return [*named, ("the group", self._segs.group_lease, True)]
 
     def add_lease(self, mapping: kernel.Mapping, client_id: bytes, *, system: bool = False) -> None:
         """Takes commits from a client; before start(), too (then its readers are revoked in order, rule
@@ -306,7 +315,11 @@ class Opening:
     def remove_lease(self, client_id: bytes) -> None:
         """A client is gone: what it had published is still committed, its pins count no more."""
         known = self._leases.pop(client_id, None)
-        if known is not None and self._commit is not None:
+        if known is None:
+            return
+        self._readers.forget(known[0])
+        self._old_at = 0.0 if self._old_arena is not None else FAR
+        if self._commit is not None:
             self._commit.remove_lease(known[0])
 
     def forget(self, client_id: bytes) -> None:
