@@ -21,7 +21,7 @@ from memdb.durability import figures
 from memdb.durability.opening import ENDING, FAR, READ_ONLY, SERVING, Opening, entry_of
 from memdb.durability.pressure import AGES_APART, settle
 from memdb.durability.rebuild import PUNCH_FROM, EngineSegments, ViewsStand
-from memdb.errors import DiskFullError, Error, LogFailed
+from memdb.errors import ArenaFullError, DiskFullError, Error, LogFailed
 from memdb.shm import _kernel as kernel
 
 __all__ = ["DurableEngine", "EngineSegments", "ViewsStand"]
@@ -213,15 +213,20 @@ class DurableEngine(Opening):
         if logbuf is None:
             raise self._failure
         self._refuse_over_views("beginning a new log")
-        entry = self._way_back_checkpoint(int(self.store.published))
-        store = self._generations.make(self.store.generation + 1, self._mappings())
-        store.copy_from(self.store.mapping, self.store.generation & 1, self._segs.group_lease)
+        published = int(self.store.published)
+        entry = self._way_back_checkpoint(published)
         now, found = self.commit.figures(), self._wal.current
         number = now["segment"]
         image = kernel.logbuf_image(logbuf, number)
         base = max(now["applied_lsn"], now["lsn_limit"], found.lsn_limit)
         durable = self._wal.durable_bytes(number)
         after = self._wal.fence(found, image, number, durable, entry.lsn, base).with_checkpoint(entry)
+        try:
+            store = self._generations.make(self.store.generation + 1, self._mappings())
+            store.copy_from(self.store.mapping, self.store.generation & 1, self._segs.group_lease)
+        except ArenaFullError as error:
+            self._way_back_from_disk(after, base, error, lambda: self.store.open(published))
+            return self._recovered()
         self._wal.detach(self.commit)
         self._wal.failure = None
         commit = self._make_commit(store, base)

@@ -18,13 +18,14 @@ Invariants:
 import logging
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
 from memdb.durability import checkpoints, manifest, rebuild, recovery
 from memdb.durability.files import Clock, Files
 from memdb.durability.log import SegmentLog
-from memdb.durability.manifest import CheckpointEntry
+from memdb.durability.manifest import CheckpointEntry, Manifest
 from memdb.durability.pressure import Lease, Pressure, Readers
 from memdb.durability.rebuild import EngineSegments, Generations
 from memdb.durability.recovery import RecoveryReport
@@ -230,21 +231,49 @@ class Opening:
         try:
             published = kernel.arena_figures(self._segs.arenas[old & 1])["published"]
             entry = self._way_back_checkpoint(published, old)
-            store = self._generations.make(old + 1, self._mappings())
-            store.copy_from(self._segs.arenas[old & 1], old & 1, self._segs.group_lease)
         except (BlockingIOError, ValueError, CorruptionError):
             return False
         base = max(half["last_lsn"], half["lsn_limit"], found.lsn_limit)
         image = kernel.logbuf_image(logbuf, half["segment"])
         after = self._wal.fence(found, image, half["segment"], half["synced"], entry.lsn, base)
+        after = after.with_checkpoint(entry)
+        try:
+            store = self._generations.make(old + 1, self._mappings())
+            store.copy_from(self._segs.arenas[old & 1], old & 1, self._segs.group_lease)
+        except (BlockingIOError, ValueError, CorruptionError):
+            return False
+        except ArenaFullError as error:
+            self._way_back_from_disk(after, base, error)
+            return True
         # The failed half stays in the buffer: should this writer die before the manifest fences its file, the
         # next one needs it. Nothing of it is applied again: all its LSNs are at or below `base`.
         commit = self._make_commit(store, base)
-        self._wal.begin(commit, base, after.with_checkpoint(entry))
+        self._wal.begin(commit, base, after)
         self._report = RecoveryReport("arena", lsn=entry.lsn, keys=entry.keys, clean=False)
         self._install(store, commit, base)
         self._show()
         return True
+
+    def _way_back_from_disk(
+        self, after: Manifest, base: int, why: Error, stay: Callable[[], None] = lambda: None
+    ) -> None:
+        """The way back where /dev/shm has room for one arena only (rules L5, G3): ``after`` fences the failed
+        log and names a checkpoint of all that was published, so the disk can replace the arena.
+
+        ArenaFullError: the arena can't be given up; ``stay`` lets readers into it again.
+        """
+        # Only the text: the error's frames keep the half-made store alive.
+        self._log.warning("readers are revoked, and reads wait for a rebuild from disk: %s", why)
+        self._wal.store(replace(after, lsn_limit=max(after.lsn_limit, base)))
+        try:
+            self._generations.give_up(self._mappings())
+        except ArenaFullError:
+            stay()
+            raise
+        if self._commit is not None:
+            self._wal.detach(self._commit)
+        self._wal.failure = None
+        self._start_from_disk(flush=False)
 
     def _continue_unlogged(self) -> bool:
         built = rebuild.from_arena(self._segs, self._generations, self._mappings())
