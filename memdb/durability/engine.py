@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from memdb.durability import figures
-from memdb.durability.opening import ENDING, FAR, READ_ONLY, SERVING, Opening, entry_of
+from memdb.durability.opening import DISK_FULL, ENDING, FAR, RETRY, SERVING, Opening, entry_of
 from memdb.durability.pressure import AGES_APART, settle
 from memdb.durability.rebuild import PUNCH_FROM, EngineSegments, ViewsStand
 from memdb.errors import ArenaFullError, DiskFullError, Error, LogFailed
@@ -26,8 +26,6 @@ from memdb.shm import _kernel as kernel
 
 __all__ = ["DurableEngine", "EngineSegments", "ViewsStand"]
 
-_RETRY: Final = 5.0
-"""Seconds between attempts to begin a new log after a failure."""
 _OLD_APART: Final = 1.0
 """Seconds between two looks whether an old arena still has readers, at most."""
 
@@ -105,7 +103,7 @@ class DurableEngine(Opening):
         except LogFailed as error:
             self._note_failure(error)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in DISK_FULL:
                 self._note_failure(DiskFullError(f"no room for the next log segment: {error}", file="wal"))
             else:
                 self._note_failure(
@@ -181,21 +179,12 @@ class DurableEngine(Opening):
         self._wal.failure.last_lsn = now["applied_lsn"]
         return self._wal.failure
 
-    def _note_failure(self, error: Error) -> None:
-        self._log.error("commits are refused: %s", error)
-        self._failure = error
-        self._retry_at = self._clock.monotonic() + _RETRY
-        self.commit.read_only(
-            kernel.STATUS_LOG_FAILED if isinstance(error, LogFailed) else kernel.STATUS_READ_ONLY
-        )
-        self._phase(READ_ONLY)
-
     def _try_way_back(self) -> None:
         try:
             self.way_back()
         except (OSError, Error) as error:
-            self._log.error("a new log could not be begun, the next attempt is in %g s: %s", _RETRY, error)
-            self._retry_at = self._clock.monotonic() + _RETRY
+            self._log.error("a new log could not be begun, the next attempt is in %g s: %s", RETRY, error)
+            self._retry_at = self._clock.monotonic() + RETRY
 
     def way_back(self) -> int:
         """After a failure: checkpoint of the published state, a new segment of the next term, a fence for the
@@ -203,10 +192,12 @@ class DurableEngine(Opening):
         still failed."""
         if self._failure is None:
             return int(self.store.published)
-        if not isinstance(
-            self._failure, LogFailed
-        ):  # the disk was full at a rotation: the log itself is sound
-            self._wal.rotate(self.commit)
+        if not isinstance(self._failure, LogFailed):  # the disk was full: the log itself is sound
+            if self._begin_later is None:
+                self._wal.rotate(self.commit)
+            else:
+                self._wal.begin(self.commit, *self._begin_later)
+                self._begin_later = None
             self.commit.read_only(kernel.STATUS_OK)
             return self._recovered()
         logbuf = self._segs.logbuf

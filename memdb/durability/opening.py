@@ -15,6 +15,7 @@ Invariants:
 * 4 and 6: what the log buffer held is in the file and synced before the store that has applied it is opened.
 """
 
+import errno
 import logging
 import os
 import threading
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from memdb.durability import checkpoints, manifest, rebuild, recovery
+from memdb.durability import checkpoints, manifest, rebuild, recovery, segments
 from memdb.durability.files import Clock, Files
 from memdb.durability.log import SegmentLog
 from memdb.durability.manifest import CheckpointEntry, Manifest
@@ -30,11 +31,22 @@ from memdb.durability.pressure import Lease, Pressure, Readers
 from memdb.durability.rebuild import EngineSegments, Generations
 from memdb.durability.recovery import RecoveryReport
 from memdb.durability.triggers import Triggers
-from memdb.errors import ArenaFullError, CorruptionError, Error
+from memdb.errors import ArenaFullError, CorruptionError, DiskFullError, Error, LogFailed
 from memdb.options import EngineOptions
 from memdb.shm import _kernel as kernel
 
-__all__ = ["ENDING", "FAR", "OLD_WAIT", "READ_ONLY", "REBUILDING", "SERVING", "Opening", "entry_of"]
+__all__ = [
+    "DISK_FULL",
+    "ENDING",
+    "FAR",
+    "OLD_WAIT",
+    "READ_ONLY",
+    "REBUILDING",
+    "RETRY",
+    "SERVING",
+    "Opening",
+    "entry_of",
+]
 
 REBUILDING: Final = 1
 SERVING: Final = 2
@@ -42,6 +54,9 @@ READ_ONLY: Final = 3
 ENDING: Final = 4
 FAR: Final = 365 * 86400.0
 _LOOK_EVERY: Final = 0.25
+RETRY: Final = 5.0
+"""Seconds between attempts to begin a new log after a failure."""
+DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 OLD_WAIT: Final = 0.005
 """Seconds until the second look whether an old arena still has readers."""
 
@@ -70,6 +85,7 @@ class Opening:
         self._commit_lock = threading.Lock()
         self._report = RecoveryReport("created")
         self._failure: Error | None = None
+        self._begin_later: tuple[int, Manifest] | None = None  # where a log is to begin once there is room
         self._retry_at = FAR
         self._looked_at = 0.0
         self._nudged = self._interrupted = False
@@ -174,9 +190,40 @@ class Opening:
         commit = self._make_commit(store, base)
         if flush and self._segs.logbuf is not None:
             kernel.logbuf_init(self._segs.logbuf, kernel.logbuf_words(self._segs.logbuf)["half_bytes"])
-        self._wal.begin(commit, base, found)
+        full = self._begin_log(commit, base, found, is_new)
         self._install(store, commit, base)
         self._show()
+        if full is not None:
+            self._note_failure(full)
+
+    def _begin_log(
+        self, commit: kernel.Commit, base: int, after: Manifest, is_new: bool
+    ) -> DiskFullError | None:
+        """A new segment; on a full disk none, and reads are served without it until there is room."""
+        try:
+            self._wal.begin(commit, base, after)
+        except OSError as error:
+            if is_new or isinstance(error, LogFailed) or error.errno not in DISK_FULL:
+                raise
+            self._begin_later = base, after
+            self._wal.manifest = manifest.load(self._files)
+            return DiskFullError(
+                f"the disk is full, and no log segment of {segments.FIRST_BYTES >> 10} KiB can be made: "
+                f"{error}. Reads go on, commits are refused; free some space there, which is seen within "
+                f"{RETRY:g} s",
+                file="wal",
+            )
+        return None
+
+    def _note_failure(self, error: Error) -> None:
+        """Commits are refused from now on, and a way back is looked for."""
+        self._log.error("commits are refused: %s", error)
+        self._failure = error
+        self._retry_at = self._clock.monotonic() + RETRY
+        self.commit.read_only(
+            kernel.STATUS_LOG_FAILED if isinstance(error, LogFailed) else kernel.STATUS_READ_ONLY
+        )
+        self._phase(READ_ONLY)
 
     def _continue_arena(self) -> bool:
         """Reads the dead writer's generation (rule G1); False if it can't be used."""
