@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from memdb.errors import (
     ArenaFullError,
     ClosedError,
+    ConflictError,
     ContainerMismatch,
     CorruptionError,
     DiskFullError,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from memdb.ranges import MISSING as MISSING
     from memdb.snapshot import Entry as Entry
     from memdb.snapshot import Snapshot as Snapshot
+    from memdb.transaction import Transaction as Transaction
 
     class OpenOptions(TypedDict, total=False):
         """The keyword arguments of :func:`open`."""
@@ -95,6 +97,7 @@ __all__ = [
     "MISSING",
     "ArenaFullError",
     "ClosedError",
+    "ConflictError",
     "ContainerMismatch",
     "CorruptionError",
     "Database",
@@ -119,6 +122,7 @@ __all__ = [
     "Snapshot",
     "SnapshotExpired",
     "Timeout",
+    "Transaction",
     "TransactionTooLarge",
     "UnsupportedFilesystem",
     "UnsupportedPlatform",
@@ -139,6 +143,7 @@ _NEEDS_KERNEL = {
     "ReaderInfo": "memdb.info",
     "Report": "memdb.info",
     "Snapshot": "memdb.snapshot",
+    "Transaction": "memdb.transaction",
 }
 
 
