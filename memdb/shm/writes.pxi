@@ -230,7 +230,6 @@ cdef class Handle(Reads):
         return pin
 
     cdef list read_many(self, Keys keys, list values):
-        cdef list packed = []
         cdef bytearray codecs = bytearray(keys.count)
         cdef uint8_t *codec_at = <uint8_t *>PyByteArray_AS_STRING(codecs)
         cdef object missing = list(values)
@@ -243,7 +242,7 @@ cdef class Handle(Reads):
             if c_pin_begin(&pin, client.view, client.point_slot, C_PIN_POINT) != C_OK:
                 self.arena_moved(client)
                 continue
-            rc = read_batch(&pin, keys, values, packed, codec_at, &bad_lsn)
+            rc = read_batch(&pin, keys, values, codec_at, &bad_lsn, NULL)
             if c_pin_end(&pin) == C_OK:
                 break
             values[:] = missing
@@ -365,8 +364,11 @@ cdef class Handle(Reads):
             key_free(&encoded)
         return 0
 
-    cdef int commit(self, Ops *ops, int level, Outcome *out) except -1:
-        """Sends the operations as one commit and waits for its answer: status OK, CONDITION or CONFLICT, or an error is raised."""
+    cdef int commit(self, Ops *ops, int level, Outcome *out, double timeout=0) except -1:
+        """Sends the operations as one commit and waits for its answer: status OK, CONDITION or CONFLICT, or an error is raised.
+
+        *timeout*: seconds without progress; 0: the handle's.
+        """
         cdef Client client, asked = None
         cdef Patience patience
         cdef uint64_t number = 0
@@ -376,7 +378,7 @@ cdef class Handle(Reads):
             raise transaction_too_large(ops.size, self.max_transaction)
         (<uint32_t *>(ops.at + ops.base))[0] = ops.count
         (<uint32_t *>(ops.at + ops.base))[1] = 0
-        patience_init(&patience, self.timeout)
+        patience_init(&patience, timeout if timeout > 0 else self.timeout)
         while True:
             try:
                 client = self.live()
@@ -443,8 +445,9 @@ cdef class Handle(Reads):
                 return 0
             number = client.find_number()
             if number == 0 and client.out_of_patience(patience):
-                raise Timeout(f"{<int>C_CELLS} writes of this process are under way and none ended for {self.timeout:g} s: "
-                              f"{client.describe_writer()}; nothing was sent", seconds=self.timeout)
+                seconds = patience.limit_us / 1e6
+                raise Timeout(f"{<int>C_CELLS} writes of this process are under way and none ended for {seconds:g} s: "
+                              f"{client.describe_writer()}; nothing was sent", seconds=seconds)
         return number
 
     cdef int exchange(self, Client client, uint64_t number, Ops *ops, int level, int flags, Outcome *out,
@@ -470,7 +473,7 @@ cdef class Handle(Reads):
             raise
         if client.no_writer():
             return self.give_up_writing(client, number, sent, flags, out)
-        return self.give_up(client, number, sent, flags)
+        return self.give_up(client, number, sent, flags, patience.limit_us / 1e6)
 
     cdef int sort_move(self, Client client) except -100:
         """The ring was left before the last entry: again under the same number, here or in another group."""
@@ -494,14 +497,14 @@ cdef class Handle(Reads):
         why = self._attachment.why_read_only()
         return ReadOnlyError("the engine takes no writes now; db.info() says why") if why is None else why
 
-    cdef int give_up(self, Client client, uint64_t number, bint sent, int flags) except -100:
+    cdef int give_up(self, Client client, uint64_t number, bint sent, int flags, double seconds) except -100:
         """Patience is over."""
         who = client.describe_writer()
         if client.withdraw(number, sent, flags):
-            raise Timeout(f"the writer did not take the write for {self.timeout:g} s without progress, and it was withdrawn: "
-                          f"it is certainly not done; {who}; try again, or see engine.log", seconds=self.timeout)
+            raise Timeout(f"the writer did not take the write for {seconds:g} s without progress, and it was withdrawn: "
+                          f"it is certainly not done; {who}; try again, or see engine.log", seconds=seconds)
         self.note_unsettled(client, number)
-        raise self.unknown(client, number, f"for {self.timeout:g} s without progress; {who}")
+        raise self.unknown(client, number, f"for {seconds:g} s without progress; {who}")
 
     cdef object unknown(self, Client client, uint64_t number, str why):
         return OutcomeUnknown(f"the writer took the write and it could not be settled {why}; ask db.outcome(error.id) later",
