@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from memdb.info import MemoryUsage as MemoryUsage
     from memdb.info import ReaderInfo as ReaderInfo
     from memdb.info import Report as Report
-    from memdb.ranges import MISSING as MISSING
+    from memdb.sentinels import KEEP as KEEP
+    from memdb.sentinels import MISSING as MISSING
     from memdb.snapshot import Entry as Entry
     from memdb.snapshot import Snapshot as Snapshot
     from memdb.transaction import Transaction as Transaction
@@ -94,6 +95,7 @@ if not any(_os.path.exists(f"{_here}/shm/_kernel{_end}") for _end in _machinery.
 __version__ = "0.1.0"
 
 __all__ = [
+    "KEEP",
     "MISSING",
     "ArenaFullError",
     "ClosedError",
@@ -138,7 +140,8 @@ _NEEDS_KERNEL = {
     "DiskUsage": "memdb.info",
     "Entry": "memdb.snapshot",
     "Info": "memdb.info",
-    "MISSING": "memdb.ranges",
+    "KEEP": "memdb.sentinels",
+    "MISSING": "memdb.sentinels",
     "MemoryUsage": "memdb.info",
     "ReaderInfo": "memdb.info",
     "Report": "memdb.info",

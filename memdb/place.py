@@ -17,7 +17,14 @@ from memdb.actors.directory import Home
 from memdb.actors.locks import GROUP_BYTE, FileLock
 from memdb.options import HandleOptions
 
-__all__ = ["check_contents", "is_memory_home", "make_memory_home", "open_directory", "prepare"]
+__all__ = [
+    "check_contents",
+    "is_memory_home",
+    "make_memory_home",
+    "open_directory",
+    "prepare",
+    "runtime_base",
+]
 
 _OWN_NAMES: Final = frozenset(
     {"MANIFEST", "MANIFEST.tmp", "GROUP", "LOCK", "GENERATION", "engine.sock", "engine.log"}
@@ -106,14 +113,15 @@ def check_contents(place: str, fd: int, handle: HandleOptions) -> None:
 # -------------------------------------------------------------------------------------- memory-only homes
 
 
-def _runtime_base() -> str:
+def runtime_base() -> str:
+    """The directory in which this user's memory-only databases have their homes."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     return runtime if runtime and os.access(runtime, os.W_OK | os.X_OK) else tempfile.gettempdir()
 
 
 def make_memory_home() -> str:
     """A private directory of a random name; what dead groups left of such ones is removed on the way."""
-    base = _runtime_base()
+    base = runtime_base()
     _remove_dead_homes(base)
     home = os.path.join(base, f"memdb-{os.geteuid()}-{secrets.token_hex(8)}")
     os.mkdir(home, 0o700)

@@ -14,9 +14,12 @@ from typing import Any
 import click
 
 from memdb.cli import errors, notation, output
+from memdb.cli.doctor import doctor, gc
 from memdb.cli.dump import checkpoint, wal
-from memdb.cli.engine import check, info, stop
+from memdb.cli.engine import check, compact, info, stop
 from memdb.cli.opening import opened
+from memdb.cli.serve import serve
+from memdb.cli.watching import readers, top
 
 PATH = click.Path(path_type=str)
 
@@ -175,7 +178,7 @@ def _print_scan(rows: list[tuple[Any, Any]], shown: int, may_note: bool, keys_on
         output.err().print(f"{shown} keys shown; there are more: use --limit, --start or --json")
 
 
-for command in (info, check, stop, wal, checkpoint):
+for command in (info, readers, top, check, compact, serve, stop, doctor, gc, wal, checkpoint):
     main.add_command(command)
 
 

@@ -27,6 +27,7 @@ from memdb.errors import (
     TransactionTooLarge,
     ValueTooLarge,
 )
+from memdb.sentinels import KEEP as _KEEP, MISSING as _MISSING
 
 cdef int fork_count = 0
 
@@ -398,6 +399,7 @@ include "reads.pxi"
 include "scans.pxi"
 include "views.pxi"
 include "writes.pxi"
+include "conditional.pxi"
 include "calls.pxi"
 include "txn.pxi"
 include "txnscan.pxi"

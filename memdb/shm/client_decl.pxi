@@ -28,6 +28,7 @@ cdef extern from "atomics.h":
     void c_store_relaxed "memdb_store_relaxed"(c_a64 *word, uint64_t value) nogil
     void c_store_sc32 "memdb_store_sc"(c_a32 *word, uint32_t value) nogil
     void c_copy_out "memdb_copy_out"(void *to, const c_a64 *src, size_t length) nogil
+    void c_spin_hint "memdb_spin_hint"() nogil
 
 cdef extern from "layout.h":
     enum:
@@ -64,6 +65,7 @@ cdef extern from "layout.h":
         uint64_t generation
         uint64_t limit
         c_a64 published
+        c_a64 time_floor
         c_a64 counts[8]
         c_a64 used_bytes
         c_a64 retired_bytes
@@ -119,6 +121,7 @@ cdef extern from "epoch.h":
     int c_pin_leave "memdb_pin_leave"(c_pin *pin) nogil
     int c_pin_enter "memdb_pin_enter"(c_pin *pin) nogil
     void c_pin_close "memdb_pin_close"(c_pin *pin) nogil
+    uint64_t c_pin_time "memdb_pin_time"(c_pin *pin) nogil
     int c_hazard_set "memdb_hazard_set"(c_lease *lease, unsigned parity, c_ref owner) nogil
     void c_hazard_clear "memdb_hazard_clear"(c_lease *lease, unsigned parity, int index) nogil
 
@@ -153,6 +156,7 @@ cdef extern from "store.h":
 cdef extern from "futex.h":
     int c_futex_wait "memdb_futex_wait"(const c_a32 *word, uint32_t expected, uint64_t timeout_us) nogil
     uint64_t c_monotonic_us "memdb_clock_monotonic_us"() nogil
+    uint64_t c_clock_us "memdb_clock_us"() nogil
 
 cdef extern from "lease.h":
     enum:
@@ -191,6 +195,8 @@ cdef extern from "ops.h":
         C_IF_VERSION "MEMDB_OP_IF_VERSION"
         C_IF_ABSENT "MEMDB_OP_IF_ABSENT"
         C_IF_PRESENT "MEMDB_OP_IF_PRESENT"
+        C_HAS_TTL "MEMDB_OP_HAS_TTL"
+        C_KEEP_TTL "MEMDB_OP_KEEP_TTL"
     ctypedef struct c_op "memdb_op":
         uint8_t code
         uint8_t flags

@@ -83,6 +83,24 @@ cdef int note_id(Outcome *out, Client client, uint64_t number) noexcept:
     return 0
 
 
+_TTL_SECONDS_MAX = 3155760000  # 100 years of 365.25 days
+
+
+cdef uint64_t ttl_us(object ttl) except 0:
+    """Seconds or a timedelta in microseconds."""
+    if isinstance(ttl, _timedelta):
+        us = ttl // _MICROSECOND
+    elif isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
+        raise TypeError(f"ttl must be seconds (int or float) or a timedelta, not {type(ttl).__name__}")
+    elif not 0 < ttl <= _TTL_SECONDS_MAX:
+        us = 0
+    else:
+        us = max(1, int(ttl * 1000000))
+    if not 0 < us <= _TTL_SECONDS_MAX * 1000000:
+        raise ValueError(f"ttl={ttl!r} is out of range: a TTL is more than 0 s and at most 100 years ({_TTL_SECONDS_MAX} s)")
+    return us
+
+
 cdef dict _LEVELS = {"memory": C_LEVEL_MEMORY, "os": C_LEVEL_OS, "full": C_LEVEL_FULL}
 
 
@@ -272,31 +290,56 @@ cdef class Handle(Reads):
             raise ReadOnlyError("this handle was opened with readonly=True; open another one to write")
         return 0
 
-    cdef int add_set(self, Ops *ops, object key, object value, int flags, uint64_t if_lsn) except -1:
-        cdef KeyBytes encoded
+    cdef uint64_t now_us(self) except? 0:
+        """The time of rule R3, in microseconds since 1970: nothing that this process has seen expire is alive at it."""
+        cdef Client client = self.live()
+        cdef c_pin pin
+        memset(&pin, 0, sizeof(pin))
+        pin.view = client.view[0]
+        return max(c_pin_time(&pin), c_clock_us())  # that of pins is a tick of the kernel behind the clock
+
+    cdef int expiry_of(self, object ttl, uint64_t *expires_us) except -1:
+        """The flags of a SET for *ttl* (None, KEEP, seconds or a timedelta), and when it expires (0: it doesn't)."""
+        expires_us[0] = 0
+        if ttl is None:
+            return 0
+        if ttl is _KEEP:
+            return C_KEEP_TTL
+        expires_us[0] = self.now_us() + ttl_us(ttl)
+        return C_HAS_TTL
+
+    cdef int add_stored(self, Ops *ops, KeyBytes *key, const uint8_t *value, Py_ssize_t size, int flags, uint64_t if_lsn,
+                        uint64_t expires_us) except -1:
+        """A SET of stored bytes: payload and codec byte."""
         cdef c_op op
-        cdef object stored = None
-        memset(&op, 0, sizeof(op))
-        if type(value) is bytes:
-            # The NUL that CPython keeps behind every bytes object is the codec byte of raw bytes.
-            op.value = <const uint8_t *>PyBytes_AS_STRING(value)
-            size = PyBytes_GET_SIZE(value) + 1
-        else:
-            stored = self.encode_value(value)
-            op.value = <const uint8_t *>PyBytes_AS_STRING(stored)
-            size = PyBytes_GET_SIZE(stored)
         if <uint64_t>size - 1 > self.max_value:
             raise ValueTooLarge(f"the value takes {size - 1} bytes and max_value_bytes is {self.max_value} bytes: store it in "
                                 "parts, or open the database with a larger max_value_bytes",
                                 size=size - 1, limit=self.max_value)
-        key_encode_checked(&encoded, key, self.max_key)
+        memset(&op, 0, sizeof(op))
         op.code = C_OP_SET
         op.flags = <uint8_t>flags
-        op.if_lsn = if_lsn
-        op.key, op.key_len = encoded.at, <uint16_t>encoded.size
-        op.value_len = <uint32_t>size
+        op.if_lsn, op.expires_us = if_lsn, expires_us
+        op.key, op.key_len = key.at, <uint16_t>key.size
+        op.value, op.value_len = value, <uint32_t>size
+        return ops_add(ops, &op, self.max_transaction)
+
+    cdef int add_set(self, Ops *ops, object key, object value, int flags, uint64_t if_lsn, uint64_t expires_us=0) except -1:
+        cdef KeyBytes encoded
+        cdef const uint8_t *at
+        cdef Py_ssize_t size
+        cdef object stored = None
+        if type(value) is bytes:
+            # The NUL that CPython keeps behind every bytes object is the codec byte of raw bytes.
+            at = <const uint8_t *>PyBytes_AS_STRING(value)
+            size = PyBytes_GET_SIZE(value) + 1
+        else:
+            stored = self.encode_value(value)
+            at = <const uint8_t *>PyBytes_AS_STRING(stored)
+            size = PyBytes_GET_SIZE(stored)
+        key_encode_checked(&encoded, key, self.max_key)
         try:
-            ops_add(ops, &op, self.max_transaction)
+            self.add_stored(ops, &encoded, at, size, flags, if_lsn, expires_us)
         finally:
             key_free(&encoded)
         return 0
