@@ -29,6 +29,7 @@ from memdb.errors import (
     OpenTimeout,
     OptionMismatch,
     OutcomeUnknown,
+    PipelineError,
     ReadOnlyError,
     SnapshotExpired,
     Timeout,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from memdb.info import MemoryUsage as MemoryUsage
     from memdb.info import ReaderInfo as ReaderInfo
     from memdb.info import Report as Report
+    from memdb.pipeline import Pipeline as Pipeline
     from memdb.sentinels import KEEP as KEEP
     from memdb.sentinels import MISSING as MISSING
     from memdb.snapshot import Entry as Entry
@@ -115,6 +117,8 @@ __all__ = [
     "OpenTimeout",
     "OptionMismatch",
     "OutcomeUnknown",
+    "Pipeline",
+    "PipelineError",
     "ReadOnlyError",
     "ReaderInfo",
     "Report",
@@ -140,6 +144,7 @@ _NEEDS_KERNEL = {
     "MISSING": "memdb.sentinels",
     "MemoryUsage": "memdb.info",
     "ReaderInfo": "memdb.info",
+    "Pipeline": "memdb.pipeline",
     "Report": "memdb.info",
     "Snapshot": "memdb.snapshot",
 }
