@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from memdb.errors import (
     ArenaFullError,
     ClosedError,
+    ConflictError,
     ContainerMismatch,
     CorruptionError,
     DiskFullError,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from memdb.sentinels import MISSING as MISSING
     from memdb.snapshot import Entry as Entry
     from memdb.snapshot import Snapshot as Snapshot
+    from memdb.transaction import Transaction as Transaction
 
     class OpenOptions(TypedDict, total=False):
         """The keyword arguments of :func:`open`."""
@@ -99,6 +101,7 @@ __all__ = [
     "MISSING",
     "ArenaFullError",
     "ClosedError",
+    "ConflictError",
     "ContainerMismatch",
     "CorruptionError",
     "Database",
@@ -125,6 +128,7 @@ __all__ = [
     "Snapshot",
     "SnapshotExpired",
     "Timeout",
+    "Transaction",
     "TransactionTooLarge",
     "UnsupportedFilesystem",
     "UnsupportedPlatform",
@@ -147,6 +151,7 @@ _NEEDS_KERNEL = {
     "Pipeline": "memdb.pipeline",
     "Report": "memdb.info",
     "Snapshot": "memdb.snapshot",
+    "Transaction": "memdb.transaction",
 }
 
 

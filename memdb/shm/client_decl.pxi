@@ -191,10 +191,10 @@ cdef extern from "ops.h":
         C_OP_DELETE "MEMDB_OP_DELETE"
         C_OP_DELETE_RANGE "MEMDB_OP_DELETE_RANGE"
         C_OP_CHECK "MEMDB_OP_CHECK"
+        C_HAS_TTL "MEMDB_OP_HAS_TTL"
         C_IF_VERSION "MEMDB_OP_IF_VERSION"
         C_IF_ABSENT "MEMDB_OP_IF_ABSENT"
         C_IF_PRESENT "MEMDB_OP_IF_PRESENT"
-        C_HAS_TTL "MEMDB_OP_HAS_TTL"
         C_KEEP_TTL "MEMDB_OP_KEEP_TTL"
     ctypedef struct c_op "memdb_op":
         uint8_t code
@@ -206,6 +206,22 @@ cdef extern from "ops.h":
         const uint8_t *key
         const uint8_t *value
     size_t c_ops_put "memdb_ops_put"(uint8_t *buf, size_t cap, const c_op *op) nogil
+
+cdef extern from "readset.h":
+    enum:
+        C_READS_HEADER "MEMDB_READS_HEADER"
+        C_READ_RANGES_MAX "MEMDB_READ_RANGES_MAX"
+        C_CONFLICT_POINT "MEMDB_CONFLICT_POINT"
+        C_CONFLICT_RANGE "MEMDB_CONFLICT_RANGE"
+        C_CONFLICT_EXPIRED "MEMDB_CONFLICT_EXPIRED"
+        C_CONFLICT_WINDOW "MEMDB_CONFLICT_WINDOW"
+        C_CONFLICT_GENERATION "MEMDB_CONFLICT_GENERATION"
+    size_t c_reads_put_point "memdb_reads_put_point"(uint8_t *buf, size_t cap, const void *key, size_t length,
+                                                     uint64_t lsn) nogil
+    size_t c_reads_put_range "memdb_reads_put_range"(uint8_t *buf, size_t cap, const void *start, size_t start_len,
+                                                     const void *stop, size_t stop_len) nogil
+    size_t c_reads_header "memdb_reads_header"(uint8_t *buf, size_t cap, size_t used, uint32_t count, uint64_t lsn,
+                                               uint64_t expires_us, uint64_t word) nogil
 
 cdef extern from "key.h":
     enum:

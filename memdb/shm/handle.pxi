@@ -16,6 +16,7 @@ cdef class Attached(Reads):
     cdef uint64_t max_key
     cdef uint64_t max_value
     cdef uint64_t max_transaction
+    cdef uint64_t seen_lsn     # shown while a rebuild in the only arena has torn it down
     cdef dict unsettled        # ids given up by this handle: the GENERATION word of their time
 
     def _bind(self, attachment, *, str durability, bint readonly, double timeout, max_key_bytes, max_value_bytes,
@@ -130,7 +131,6 @@ cdef class Attached(Reads):
         return pin
 
     cdef list read_many(self, Keys keys, list values):
-        cdef list packed = []
         cdef bytearray codecs = bytearray(keys.count)
         cdef uint8_t *codec_at = <uint8_t *>PyByteArray_AS_STRING(codecs)
         cdef object missing = list(values)
@@ -143,7 +143,7 @@ cdef class Attached(Reads):
             if c_pin_begin(&pin, client.view, client.point_slot, C_PIN_POINT) != C_OK:
                 self.arena_moved(client)
                 continue
-            rc = read_batch(&pin, keys, values, packed, codec_at, &bad_lsn)
+            rc = read_batch(&pin, keys, values, codec_at, &bad_lsn, NULL)
             if c_pin_end(&pin) == C_OK:
                 break
             values[:] = missing
@@ -157,7 +157,10 @@ cdef class Attached(Reads):
     @property
     def lsn(self) -> int:
         """The LSN of the newest commit that readers see."""
-        return c_load_acquire(&self.live().view.header.published)
+        cdef uint64_t published = c_load_acquire(&self.live().view.header.published)
+        if published != 0:
+            self.seen_lsn = published
+        return self.seen_lsn
 
     @property
     def durable_lsn(self) -> int:

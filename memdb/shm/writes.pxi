@@ -133,12 +133,15 @@ cdef class Handle(Attached):
             key_free(&encoded)
         return 0
 
-    cdef int commit(self, Ops *ops, int level, Outcome *out) except -1:
-        """Sends the operations as one commit and waits for its answer: status OK, CONDITION or CONFLICT, or an error is raised."""
+    cdef int commit(self, Ops *ops, int level, Outcome *out, double timeout=0) except -1:
+        """Sends the operations as one commit and waits for its answer: status OK, CONDITION or CONFLICT, or an error is raised.
+
+        *timeout*: seconds without progress; 0: the handle's.
+        """
         cdef Flight flight = Flight.__new__(Flight)
         cdef Patience patience
         flight.ops, flight.level, flight.patience = ops, level, &patience
-        patience_init(&patience, self.timeout)
+        patience_init(&patience, timeout if timeout > 0 else self.timeout)
         self.launch(flight)
         self.land(flight)
         out[0] = flight.out
@@ -290,8 +293,9 @@ cdef class Handle(Attached):
                 return 0
             number = client.find_number()
             if number == 0 and client.out_of_patience(patience):
-                raise Timeout(f"{<int>C_CELLS} writes of this process are under way and none ended for {self.timeout:g} s: "
-                              f"{client.describe_writer()}; nothing was sent", seconds=self.timeout)
+                seconds = patience.limit_us / 1e6
+                raise Timeout(f"{<int>C_CELLS} writes of this process are under way and none ended for {seconds:g} s: "
+                              f"{client.describe_writer()}; nothing was sent", seconds=seconds)
         return number
 
     cdef int give_up_writing(self, Client client, uint64_t number, bint sent, int flags, Outcome *out) except -100:
@@ -317,12 +321,13 @@ cdef class Handle(Attached):
         if client.no_writer():
             self.give_up_writing(client, number, sent, flight.flags, &flight.out)
             return flight.settle()
+        seconds = flight.patience.limit_us / 1e6
         who = client.describe_writer()
         if client.withdraw(number, sent, flight.flags):
-            raise Timeout(f"the writer did not take the write for {self.timeout:g} s without progress, and it was withdrawn: "
-                          f"it is certainly not done; {who}; try again, or see engine.log", seconds=self.timeout)
+            raise Timeout(f"the writer did not take the write for {seconds:g} s without progress, and it was withdrawn: "
+                          f"it is certainly not done; {who}; try again, or see engine.log", seconds=seconds)
         self.note_unsettled(client, number)
-        raise self.unknown(client, number, f"for {self.timeout:g} s without progress; {who}")
+        raise self.unknown(client, number, f"for {seconds:g} s without progress; {who}")
 
     cdef object unknown(self, Client client, uint64_t number, str why):
         return OutcomeUnknown(f"the writer took the write and it could not be settled {why}; ask db.outcome(error.id) later",
@@ -418,4 +423,6 @@ cdef class Handle(Attached):
             client.collect(request)
             if request.given_up:
                 return None
-        return False if self.find_outcome(id[:16], number, &out) == 0 else True
+        if self.find_outcome(id[:16], number, &out) != 0:
+            return True
+        return None if client.may_come_back(request, number) else False
