@@ -194,10 +194,8 @@ cdef class TxnHandle(TxnCommit):
         return not if_absent or self.version_now(stored, &expires_us) < 0
 
     cdef uint64_t expiry(self, bytes stored, object ttl) except? 0:
-        """When a value set with *ttl* expires: 0 never."""
+        """When a value set with *ttl* expires: 0 never. KEEP: when what is there now does."""
         cdef uint64_t expires_us = 0
-        if ttl is None:
-            return 0
         if ttl is _KEEP:
             self.version_now(stored, &expires_us)
             return expires_us
@@ -219,11 +217,9 @@ cdef class TxnHandle(TxnCommit):
         self.begin_write()
         try:
             stored = self.key_to_write(key)
-            write = self.write_of(value, 0)
+            write = self.write_of(value, 0 if ttl is None else self.expiry(stored, ttl))
             if (if_absent or if_version is not None) and not self.holds(stored, if_absent, if_version):
                 return False
-            if ttl is not None:
-                write.expires_us = self.expiry(stored, ttl)
             self.put(stored, write)
             return True
         finally:
@@ -422,15 +418,14 @@ cdef class TxnHandle(TxnCommit):
             self.end_use()
 
     cdef int put_pairs(self, object source, dict more, object ttl) except -1:
+        """All of them or none; their TTL counts from before the first."""
         cdef list stored = [], writes = []
-        cdef OwnWrite write
+        cdef uint64_t expires_us = 0 if ttl is None or ttl is _KEEP else self.expiry(None, ttl)
         for pairs in (pairs_of(source), more.items()):
             for key, value in pairs:
                 name = self.key_to_write(key)
-                write = self.write_of(value, 0)
-                write.expires_us = self.expiry(name, ttl)
+                writes.append(self.write_of(value, self.expiry(name, ttl) if ttl is _KEEP else expires_us))
                 stored.append(name)
-                writes.append(write)
         self.put_all(stored, writes)
         return 0
 
