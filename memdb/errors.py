@@ -33,6 +33,7 @@ __all__ = [
     "OpenTimeout",
     "OptionMismatch",
     "OutcomeUnknown",
+    "PipelineError",
     "ReadOnlyError",
     "SnapshotExpired",
     "Timeout",
@@ -147,6 +148,23 @@ class ReadOnlyError(Error):
     """A write through a read-only handle, or to an engine that takes no writes now."""
 
     code = "read_only"
+
+
+class PipelineError(Error):
+    """Some writes of a pipeline failed. ``results``: what each call gave, or its error, in call order."""
+
+    code = "pipeline"
+    attributes = ("results",)
+
+    def __init__(self, message: str = "", *, results: Iterable[object] = ()) -> None:
+        super().__init__(message)
+        self.results: list[object] = list(results)
+
+    def to_wire(self) -> dict[str, object]:
+        """As of every error; a result that is an error goes as its text."""
+        wire = super().to_wire()
+        told = [str(one) if isinstance(one, BaseException) else one for one in self.results]
+        return {**wire, "attributes": {"results": told}}
 
 
 # ----------------------------------------------------------------------------------------------------- place
