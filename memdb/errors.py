@@ -232,7 +232,7 @@ class OpenTimeout(_TimeoutError):
 
 
 class ConflictError(Error):
-    """A transaction was not committed: what it had read, or overwrote, no longer held. ``reason``: see below.
+    """A transaction was not committed: what it had read, or what it overwrites, did not hold any more.
 
     ``reason`` is ``changed`` (a key), ``range`` (keys in a range), ``expired`` (a value that was read),
     ``window`` (the snapshot is older than the recent commits that are kept to judge ranges), ``generation``
