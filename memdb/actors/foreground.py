@@ -78,8 +78,8 @@ class Place:
         who = f"pid {holder.pid}, {holder.command}" if holder else "its pid is not known"
         raise errors.Error(
             f"another engine already serves {self.home.path} ({who}); the engine of an open ends `linger` "
-            "seconds after its last client, that of another `memdb serve` by a signal to it. `memdb stop` ends "
-            "either now; `memdb serve --replace` ends it and takes its place"
+            "seconds after its last client, that of another `memdb serve` by a signal to it. `memdb stop` "
+            "ends either now; `memdb serve --replace` ends it and takes its place"
         )
 
     def opened(self) -> None:

@@ -6,8 +6,8 @@ Invariants:
 - Nothing is estimated. A rate is the difference of two of the engine's own counters over the time between the
   two answers; a latency is the time that a request of this program took. Reads leave no trace in the engine,
   so they have no rate here.
-- An engine is neither started nor kept up by being watched; with --probe, and only then, the program is one of
-  its clients.
+- An engine is neither started nor kept up by being watched; with --probe, and only then, the program is one
+  of its clients.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def readers(directory: str, json_: bool) -> None:
         elif not rows:
             click.echo("nobody holds a snapshot, an iterator or a view")
         else:
-            output.out().print(_readers_table(rows))
+            output.out().print(readers_table(rows))
 
 
 def _readers(engine: Engine) -> list[ReaderInfo] | None:
@@ -67,7 +67,7 @@ def _readers(engine: Engine) -> list[ReaderInfo] | None:
     return sorted(ReaderInfo.list_from_wire(answer["readers"]), key=lambda one: -one.bytes)
 
 
-def _readers_table(rows: list[ReaderInfo], title: str | None = None) -> RenderableType:
+def readers_table(rows: list[ReaderInfo], title: str | None = None) -> RenderableType:
     columns: list[str | tuple[str, str]] = [
         ("pid", "right"), "holds", ("pins", "right"), ("views", "right"), ("age", "right"),
         ("bytes pinned", "right"), ("LSN", "right"), "command",
@@ -334,7 +334,7 @@ def _screen(tick: dict[str, Any]) -> RenderableType:
         output.table(columns, processes),
     ]
     parts.append(
-        _readers_table(rows, "who pins what")
+        readers_table(rows, "who pins what")
         if rows
         else output.facts({"readers": "nobody holds a snapshot, an iterator or a view"})
     )
@@ -351,7 +351,7 @@ def _facts(tick: dict[str, Any]) -> dict[str, object]:
         f"{wal.get('segment', '-')} at {output.size(wal.get('tail'))} of {output.size(wal.get('capacity'))}",
         "not synced": "no log"
         if unsynced["commits"] is None
-        else f"{unsynced['commits']} LSNs, the oldest for {output.seconds(unsynced['seconds'])} or a bit more",
+        else f"{unsynced['commits']} LSNs, the oldest for {output.seconds(unsynced['seconds'])} or more",
         "arena": f"{output.size(arena.get('used_bytes'))} of {output.size(arena.get('limit'))} in use, "
         f"{output.size(arena.get('retired_bytes'))} retired, {output.size(arena.get('reserved_bytes'))} "
         f"reserved; {tick['keys']:,} keys",
