@@ -100,7 +100,7 @@ def test_a_reader_stopped_inside_a_snapshots_scan_gives_way(db: memdb.Database, 
     for turn in range(4):
         write(db, range(ROWS), b"%d" % turn * 1000)
     assert states(db, reader.pid) == {3}
-    assert db.info().more.pressure.revoked == 1
+    assert db.info().pressure.revoked == 1
     reader.send_signal(signal.SIGCONT)
     assert reader.wait(10) == 1, "SnapshotExpired"
     write(db, range(ROWS))
@@ -114,7 +114,7 @@ def test_a_dead_readers_snapshot_holds_nothing(db: memdb.Database, start: Starte
     reader.wait()
     for turn in range(3):
         write(db, range(ROWS), b"%d" % turn * 1000)
-    assert db.info().more.pressure.refused == 0
+    assert db.info().pressure.refused == 0
     assert db.readers() == []
 
 
@@ -128,7 +128,7 @@ def test_of_many_snapshots_the_one_that_holds_most_goes_first(db: memdb.Database
     sizes = [held[holder.pid] for holder in holders]
     assert sizes[1] == max(sizes) > 100_000, sizes
     row = 2721
-    while db.info().more.pressure.revoked == 0:
+    while db.info().pressure.revoked == 0:
         write(db, range(row, row + 1))
         row += 1
     answers = [holder.communicate("\n")[0].strip() for holder in holders]
