@@ -87,6 +87,7 @@ cdef extern from "layout.h":
         c_a64 ring_tail
         c_a64 ring_head
         c_a64 next_request
+        c_a64 latest_time
         c_a32 slots_used
         c_result results[64]
         c_slot slots[2][512]
@@ -105,6 +106,7 @@ cdef extern from "arena.h":
         const uint8_t *base
         uint64_t size
         unsigned parity
+        c_a64 *latest
     int c_view_attach "memdb_view_attach"(c_view *view, const void *base, uint64_t size, unsigned parity) nogil
 
 cdef extern from "epoch.h":
