@@ -284,6 +284,7 @@ class Requests:
             "phase": group.phase,
             "started": self._started,
             "memory_only": group.memory_only,
+            "checkpoint_running": self._checkpoint_now is not None,
             "options": group.options.to_wire(),
             "processes": processes,
             "clients": clients,
