@@ -51,7 +51,9 @@ def prepare(place: str, handle: HandleOptions) -> None:
                     f"{place} can't be made: a parent is no directory", path=place
                 ) from None
         except OSError as error:
-            raise errors.NotADatabase(f"{place} can't be made: {error}", path=place) from error
+            raise errors.NotADatabase(
+                f"{place} can't be made: {error.strerror}{_whose(_existing_parent(place), error)}", path=place
+            ) from error
         _sync_directory(os.path.dirname(place))
     elif not os.path.isdir(place):
         raise errors.NotADatabase(
@@ -84,12 +86,28 @@ def _sync_directory(place: str) -> None:
         os.close(fd)
 
 
+def _whose(place: str, error: OSError) -> str:
+    """Who may, where this user may not; "" for other errors."""
+    if not isinstance(error, PermissionError):
+        return ""
+    try:
+        found = os.stat(place)
+    except OSError:  # one of its parents can't be entered
+        return f"; user {os.geteuid()} may not enter a directory above it"
+    return (
+        f"; {place} belongs to user {found.st_uid} with mode {found.st_mode & 0o7777:04o}, and this process is "
+        f"user {os.geteuid()}: run as that user (a database is one user's), or choose another place"
+    )
+
+
 def open_directory(place: str) -> int:
     """A descriptor of the directory; the caller's to close. Raises NotADatabase."""
     try:
         return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise errors.NotADatabase(f"{place} can't be opened: {error}", path=place) from error
+        raise errors.NotADatabase(
+            f"{place} can't be opened: {error.strerror}{_whose(place, error)}", path=place
+        ) from error
 
 
 def check_contents(place: str, fd: int, handle: HandleOptions) -> None:

@@ -201,7 +201,7 @@ cdef class TxnHandle(TxnCommit):
         if ttl is KEEP:
             self.version_now(stored, &expires_us)
             return expires_us
-        return expiry_of(ttl, self.time_now())
+        return self.time_now() + ttl_us(ttl)
 
     def set(self, key, value, *, ttl=None, if_absent=False, if_version=None):
         """Stores *value* under *key* when the transaction commits; False, and nothing is done, if the condition fails.
@@ -333,9 +333,10 @@ cdef class TxnHandle(TxnCommit):
         return max(self.pin.pin.time_us, <uint64_t>(_time.time() * 1e6))
 
     def ttl(self, key):
-        """Seconds until *key* expires, None if it never does or is missing. Of what the snapshot has: from its time on.
+        """Seconds that the value of *key* has left; None if it has no TTL. Of what the snapshot has: from its time on.
 
-        An own write whose time has passed within the transaction is still there, with 0.0. Raises as ``get``.
+        An own write whose time has passed within the transaction is still there, with next to nothing left. Raises KeyError
+        for a missing key, and as ``get``. Cost: as ``get``.
 
         >>> tx.ttl("session:1")
         1799.9
@@ -345,11 +346,13 @@ cdef class TxnHandle(TxnCommit):
         try:
             stored = self.key_to_read(key)
             if stored is None:
-                return None
+                raise KeyError(key)
             now = self.pin.pin.time_us if self.own(stored) is None else self.time_now()
-            if self.version_now(stored, &expires_us) < 0 or expires_us == 0:
+            if self.version_now(stored, &expires_us) < 0:
+                raise KeyError(key)
+            if expires_us == 0:
                 return None
-            return (expires_us - now) / 1e6 if expires_us > now else 0.0
+            return (expires_us - now if expires_us > now else 1) / 1e6
         finally:
             self.end_use()
 
@@ -372,9 +375,11 @@ cdef class TxnHandle(TxnCommit):
         >>> tx.expire("session:1", 1800)
         True
         """
+        if ttl is None or ttl is KEEP:
+            raise TypeError(f"ttl must be seconds (int or float) or a timedelta, not {ttl!r}; persist(key) removes a TTL")
         self.begin_write()
         try:
-            return self.expire_at(key, expiry_of(ttl, self.time_now()))
+            return self.expire_at(key, self.time_now() + ttl_us(ttl))
         finally:
             self.end_use()
 
@@ -536,13 +541,13 @@ def checked_pairs(source):
 # ---- TEMPORARY until the calls of the database have theirs
 KEEP = object()
 
-cdef uint64_t expiry_of(object ttl, uint64_t now_us) except? 0:
+cdef uint64_t ttl_us(object ttl) except? 0:
     seconds = ttl.total_seconds() if isinstance(ttl, _timedelta) else ttl
     if type(seconds) not in (int, float):
         raise TypeError(f"ttl must be seconds or a timedelta, not {type(ttl).__name__}")
     if not 0 < seconds <= 3155760000:
-        raise ValueError(f"ttl={ttl!r} is outside its limits")
-    return now_us + max(1, <uint64_t>(seconds * 1e6))
+        raise ValueError(f"ttl={ttl!r} is out of range")
+    return max(1, <uint64_t>(seconds * 1e6))
 
 cdef int check_increment(object by) except -1:
     if type(by) not in (int, float):

@@ -116,6 +116,7 @@ cdef class Handle(Reads):
     cdef uint64_t max_key
     cdef uint64_t max_value
     cdef uint64_t max_transaction
+    cdef uint64_t seen_lsn     # shown while a rebuild in the only arena has torn it down
     cdef dict unsettled        # ids given up by this handle: the GENERATION word of their time
 
     def _bind(self, attachment, *, str durability, bint readonly, double timeout, max_key_bytes, max_value_bytes,
@@ -256,7 +257,10 @@ cdef class Handle(Reads):
     @property
     def lsn(self) -> int:
         """The LSN of the newest commit that readers see."""
-        return c_load_acquire(&self.live().view.header.published)
+        cdef uint64_t published = c_load_acquire(&self.live().view.header.published)
+        if published != 0:
+            self.seen_lsn = published
+        return self.seen_lsn
 
     @property
     def durable_lsn(self) -> int:
@@ -600,4 +604,6 @@ cdef class Handle(Reads):
             client.collect(request)
             if request.given_up:
                 return None
-        return False if self.find_outcome(id[:16], number, &out) == 0 else True
+        if self.find_outcome(id[:16], number, &out) != 0:
+            return True
+        return None if client.may_come_back(request, number) else False
