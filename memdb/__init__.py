@@ -30,6 +30,7 @@ from memdb.errors import (
     OpenTimeout,
     OptionMismatch,
     OutcomeUnknown,
+    PipelineError,
     ReadOnlyError,
     SnapshotExpired,
     Timeout,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from memdb.info import MemoryUsage as MemoryUsage
     from memdb.info import ReaderInfo as ReaderInfo
     from memdb.info import Report as Report
+    from memdb.pipeline import Pipeline as Pipeline
     from memdb.sentinels import KEEP as KEEP
     from memdb.sentinels import MISSING as MISSING
     from memdb.snapshot import Entry as Entry
@@ -118,6 +120,8 @@ __all__ = [
     "OpenTimeout",
     "OptionMismatch",
     "OutcomeUnknown",
+    "Pipeline",
+    "PipelineError",
     "ReadOnlyError",
     "ReaderInfo",
     "Report",
@@ -144,6 +148,7 @@ _NEEDS_KERNEL = {
     "MISSING": "memdb.sentinels",
     "MemoryUsage": "memdb.info",
     "ReaderInfo": "memdb.info",
+    "Pipeline": "memdb.pipeline",
     "Report": "memdb.info",
     "Snapshot": "memdb.snapshot",
     "Transaction": "memdb.transaction",

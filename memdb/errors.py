@@ -33,6 +33,7 @@ __all__ = [
     "OpenTimeout",
     "OptionMismatch",
     "OutcomeUnknown",
+    "PipelineError",
     "ReadOnlyError",
     "SnapshotExpired",
     "Timeout",
@@ -149,6 +150,23 @@ class ReadOnlyError(Error):
     code = "read_only"
 
 
+class PipelineError(Error):
+    """Some writes of a pipeline failed. ``results``: what each call gave, or its error, in call order."""
+
+    code = "pipeline"
+    attributes = ("results",)
+
+    def __init__(self, message: str = "", *, results: Iterable[object] = ()) -> None:
+        super().__init__(message)
+        self.results: list[object] = list(results)
+
+    def to_wire(self) -> dict[str, object]:
+        """As of every error; a result that is an error goes as its text."""
+        wire = super().to_wire()
+        told = [str(one) if isinstance(one, BaseException) else one for one in self.results]
+        return {**wire, "attributes": {"results": told}}
+
+
 # ----------------------------------------------------------------------------------------------------- place
 
 
@@ -214,7 +232,7 @@ class OpenTimeout(_TimeoutError):
 
 
 class ConflictError(Error):
-    """A transaction was not committed: what it had read, or overwrote, no longer held. ``reason``: see below.
+    """A transaction was not committed: what it had read, or what it overwrites, did not hold any more.
 
     ``reason`` is ``changed`` (a key), ``range`` (keys in a range), ``expired`` (a value that was read),
     ``window`` (the snapshot is older than the recent commits that are kept to judge ranges), ``generation``

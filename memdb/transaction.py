@@ -5,7 +5,8 @@ The reading and writing calls, and the commit, are the kernel's binding's (``txn
 
 Invariants:
 
-* A transaction holds no lock: it reads its snapshot, keeps its writes to itself, and is judged when it commits.
+* A transaction holds no lock: it reads its snapshot, keeps its writes to itself, and is judged when it
+  commits.
 * Only a ConflictError makes ``transact`` run its function again, each time in a new transaction.
 """
 
@@ -34,11 +35,12 @@ _FIRST_WAIT = 0.0002
 
 
 class Transaction(_kernel.TxnHandle, OrderedReads, MutableMapping[Any, Any]):  # type: ignore[misc]
-    """One transaction, from ``db.transaction()``: a MutableMapping in key order over a snapshot and own writes.
+    """One transaction, from ``db.transaction()``: a MutableMapping in key order over a snapshot and own
+    writes.
 
-    Reads never wait and never fail for a conflict. The end of the ``with`` block commits, an exception in it
-    aborts; ``commit()`` and ``abort()`` do so at once, and any use after that is ClosedError. It is for one thread
-    at a time, can't be pickled, and is ForkedHandleError in a child process.
+    Reads never wait and never fail for a conflict. The end of the ``with`` block commits, an exception in
+    it aborts; ``commit()`` and ``abort()`` do so at once, and any use after that is ClosedError. It is for
+    one thread at a time, can't be pickled, and is ForkedHandleError in a child process.
 
     >>> with db.transaction() as tx:
     ...     tx["a"] -= 10
@@ -61,7 +63,9 @@ class Transaction(_kernel.TxnHandle, OrderedReads, MutableMapping[Any, Any]):  #
         return None if found is None else make_entry(key, found)
 
     def pop(self, key: Any, default: Any = MISSING) -> Any:
-        """Deletes *key* and returns its value; *default* if it is missing, else KeyError. Raises as ``delete``.
+        """Deletes *key* and returns its value; *default* if it is missing, else KeyError.
+
+        Raises as ``delete``. Cost: as ``delete``.
 
         >>> tx.pop("user:1", None)
         {'name': 'Alice'}
@@ -92,7 +96,8 @@ class Transaction(_kernel.TxnHandle, OrderedReads, MutableMapping[Any, Any]):  #
 
     def __reduce__(self) -> Any:
         raise TypeError(
-            "a transaction belongs to the process that began it and can't be pickled; pass the database instead"
+            "a transaction belongs to the process that began it and can't be pickled; "
+            "pass the database instead"
         )
 
     def __repr__(self) -> str:
@@ -114,11 +119,11 @@ class Transacting:
     ) -> Transaction:
         """Begins a transaction on the database as it is now.
 
-        *isolation*: ``serializable`` (what was read must still hold at the commit: no write skew, no phantoms)
-        or ``snapshot`` (only what is written is judged). *durability*: the level of the commit, else the handle's.
-        *timeout*: seconds without progress that the commit waits, else the handle's. The commit raises
-        ConflictError. Raises ValueError, ClosedError. Cost: about 1 µs; while it is open, the versions that its
-        snapshot sees are kept.
+        *isolation*: ``serializable`` (what was read must still hold at the commit: no write skew, no
+        phantoms) or ``snapshot`` (only what is written is judged). *durability*: the level of the commit,
+        else the handle's. *timeout*: seconds without progress that the commit waits, else the handle's. The
+        commit raises ConflictError. Raises ValueError, ClosedError. Cost: about 1 µs; while it is open, the
+        versions that its snapshot sees are kept.
 
         >>> with db.transaction() as tx:
         ...     tx["a"] -= 10
@@ -137,10 +142,10 @@ class Transacting:
     ) -> _T:
         """Calls ``fn(tx)`` in a transaction, commits it and returns what *fn* returned.
 
-        After a ConflictError it runs *fn* again in a new transaction, up to *retries* times, after a random wait
-        below 50 ms; so *fn* should change nothing but *tx*. Then, and for any other exception, the error goes to
-        the caller. *isolation*, *durability*, *timeout* as in ``transaction``. Raises TypeError for a coroutine or
-        generator function. Cost: that of *fn*, and one commit.
+        After a ConflictError it runs *fn* again in a new transaction, up to *retries* times, after a random
+        wait below 50 ms; so *fn* should change nothing but *tx*. Then, and for any other exception, the
+        error goes to the caller. *isolation*, *durability*, *timeout* as in ``transaction``. Raises
+        TypeError for a coroutine or generator function. Cost: that of *fn*, and one commit.
 
         >>> db.transact(lambda tx: tx.increment("visits"))
         43
@@ -178,8 +183,8 @@ class Transacting:
     def transactional(self, fn: Callable[..., Any] | None = None, /, **how: Any) -> Callable[..., Any]:
         """A decorator, with or without arguments (those of ``transact``): ``f(tx, a)`` is called as ``f(a)``.
 
-        Each call is one transaction, repeated as by ``transact``. Raises TypeError for a coroutine or generator
-        function. Cost: as ``transact``.
+        Each call is one transaction, repeated as by ``transact``. Raises TypeError for a coroutine or
+        generator function. Cost: as ``transact``.
 
         >>> @db.transactional
         ... def move(tx, source, target, amount):
@@ -191,7 +196,7 @@ class Transacting:
         if unknown:
             raise TypeError(f"transactional() takes no argument {', '.join(sorted(unknown))}")
         if fn is None:
-            return functools.partial(self.transactional, **how)  # type: ignore[call-overload, no-any-return]
+            return functools.partial(self.transactional, **how)
         _check_function(fn, "transactional")
         body = fn
 
@@ -213,8 +218,8 @@ def _check_function(fn: object, who: str) -> None:
     ):
         name = getattr(fn, "__qualname__", repr(fn))
         raise TypeError(
-            f"{who} calls a plain function, and {name} is a coroutine or generator function: its body would run after the "
-            "transaction has ended"
+            f"{who} calls a plain function, and {name} is a coroutine or generator function: "
+            "its body would run after the transaction has ended"
         )
 
 

@@ -36,6 +36,15 @@ cdef class Writes(Conditional):
             raise ValueError(f"if_version={if_version} is no version: entry(key).version is one")
         return if_version
 
+    cdef int condition_of(self, object if_absent, object if_version, uint64_t *if_lsn) except -1:
+        """The flags of a SET with conditions."""
+        if if_version is None:
+            return C_IF_ABSENT if if_absent else 0
+        if if_absent:
+            raise ValueError("if_absent and if_version exclude each other")
+        if_lsn[0] = self.version_of(if_version)
+        return C_IF_VERSION
+
     def set(self, key, value, *, ttl=None, if_absent=False, if_version=None, durability=None):
         """Stores *value* under *key*; True once it is acknowledged at its level.
 
@@ -49,15 +58,8 @@ cdef class Writes(Conditional):
         True
         """
         cdef Outcome out
-        cdef int flags = 0
         cdef uint64_t if_lsn = 0
-        if if_version is not None:
-            if if_absent:
-                raise ValueError("if_absent and if_version exclude each other")
-            if_lsn = self.version_of(if_version)
-            flags = C_IF_VERSION
-        elif if_absent:
-            flags = C_IF_ABSENT
+        cdef int flags = self.condition_of(if_absent, if_version, &if_lsn)
         self.commit_one(key, value, False, flags, if_lsn, durability, &out, ttl)
         return out.status == C_OK
 
@@ -162,28 +164,32 @@ cdef class Writes(Conditional):
         cdef int level = self.level_of(durability)
         cdef Outcome out
         cdef Ops ops
-        if isinstance(keys, (str, bytes)):
-            raise TypeError(f"keys must be an iterable of keys, not {type(keys).__name__}: use delete for one key")
-        cdef size_t before
-        cdef set seen = set()  # a key that is named twice is deleted, and counted, once
         ops_init(&ops)
         try:
-            for key in keys:
-                before = ops.size
-                if self.add_delete(&ops, key, 0, 0):
-                    continue
-                operation = c_bytes_of(<const char *>ops.at + before, <Py_ssize_t>(ops.size - before))
-                if operation in seen:
-                    ops.size = before
-                    ops.count -= 1
-                else:
-                    seen.add(operation)
+            self.add_deletes(&ops, keys)
             if not ops.count:
                 return 0
             self.commit(&ops, level, &out)
             return out.count
         finally:
             ops_free(&ops)
+
+    cdef int add_deletes(self, Ops *ops, object keys) except -1:
+        cdef size_t before
+        cdef set seen = set()  # a key that is named twice is deleted, and counted, once
+        if isinstance(keys, (str, bytes)):
+            raise TypeError(f"keys must be an iterable of keys, not {type(keys).__name__}: use delete for one key")
+        for key in keys:
+            before = ops.size
+            if self.add_delete(ops, key, 0, 0):
+                continue
+            operation = c_bytes_of(<const char *>ops.at + before, <Py_ssize_t>(ops.size - before))
+            if operation in seen:
+                ops.size = before
+                ops.count -= 1
+            else:
+                seen.add(operation)
+        return 0
 
     def delete_range(self, start=None, stop=None, *, prefix=None, durability=None):
         """Deletes the keys of a range (as ``range``) in one atomic commit; how many there were.
@@ -196,9 +202,21 @@ cdef class Writes(Conditional):
         """
         self.check_writable()
         cdef int level = self.level_of(durability)
-        cdef Bounds bounds = make_bounds(start, stop, prefix)
         cdef Outcome out
         cdef Ops ops
+        ops_init(&ops)
+        try:
+            self.add_range(&ops, start, stop, prefix)
+            if not ops.count:
+                return 0
+            self.commit(&ops, level, &out)
+            return out.count
+        finally:
+            ops_free(&ops)
+
+    cdef int add_range(self, Ops *ops, object start, object stop, object prefix) except -1:
+        """A DELETE_RANGE; none if the range is empty."""
+        cdef Bounds bounds = make_bounds(start, stop, prefix)
         cdef c_op op
         if bounds.empty:
             return 0
@@ -210,13 +228,7 @@ cdef class Writes(Conditional):
         op.value, op.value_len = bounds.stop_at, <uint32_t>bounds.stop_size
         if bounds.stop_size == 1:
             op.value_len = 0  # to the end of the space
-        ops_init(&ops)
-        try:
-            ops_add(&ops, &op, self.max_transaction)
-            self.commit(&ops, level, &out)
-        finally:
-            ops_free(&ops)
-        return out.count
+        return ops_add(ops, &op, self.max_transaction)
 
     def clear(self, *, durability=None):
         """Deletes every key, in one atomic commit. Raises as ``delete_range``. Cost: as ``delete_range``.

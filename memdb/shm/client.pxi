@@ -17,6 +17,7 @@ from memdb.errors import (
     ArenaFullError,
     ClosedError,
     DiskFullError,
+    EngineDied,
     Error,
     ForkedHandleError,
     LogFailed,
@@ -26,6 +27,7 @@ from memdb.errors import (
     Timeout,
     TransactionTooLarge,
     ValueTooLarge,
+    WriterPoisoned,
 )
 from memdb.sentinels import KEEP as _KEEP, MISSING as _MISSING
 
@@ -111,6 +113,7 @@ cdef class Client:
     cdef int calls_resting          # calls left that spin only shortly
     cdef uint64_t next_request
     cdef Request requests[64]
+    cdef list flights          # by cell: the commits whose answers whoever needs a cell may collect
     cdef uint16_t free_slots[2][512]
     cdef int free_count[2]
 
@@ -129,6 +132,7 @@ cdef class Client:
         self.forks = fork_count
         self.next_request = max(c_load_relaxed(&self.lease.next_request), 1)
         memset(self.requests, 0, sizeof(self.requests))
+        self.flights = [None] * C_CELLS
         for parity in range(2):
             self.free_count[parity] = C_SLOTS - 1
             for slot in range(C_SLOTS - 1):
@@ -217,6 +221,13 @@ cdef class Client:
 
     cdef uint64_t find_number(self) noexcept:
         """The next request number whose cell is free; 0 if all 64 are in use."""
+        cdef uint64_t number = self.next_number()
+        if number == 0:
+            self.collect_flights()
+            number = self.next_number()
+        return number
+
+    cdef uint64_t next_number(self) noexcept:
         cdef uint64_t number = self.next_request
         cdef int tried
         cdef Request *request
@@ -272,7 +283,7 @@ cdef class Client:
             request.word = word
             request.end = c_load_relaxed(&self.lease.ring_tail)
 
-    cdef int push(self, const c_entry *entry, const uint8_t *payload, Patience *patience, object alive) except -100:
+    cdef int push(self, const c_entry *entry, const uint8_t *payload, Patience *patience, Attached handle) except -100:
         """Puts one entry into the ring. OK, MOVED (another generation or group), TIMEOUT as AGAIN, READ_ONLY (no_writer)."""
         cdef int rc
         cdef uint64_t word = self.word
@@ -291,14 +302,14 @@ cdef class Client:
                 return C_READ_ONLY
             if self.out_of_patience(patience):
                 return C_AGAIN
-            if c_monotonic_us() - patience.since_us > SLICE_US and not alive():
+            if c_monotonic_us() - patience.since_us > SLICE_US and not handle.serves(self):
                 return C_MOVED
         if rc != C_OK:
             raise Error(f"the submission ring of this process is malformed (status {rc}); open the database again")
         return C_OK
 
     cdef int send(self, uint64_t number, const uint8_t *payload, size_t size, int level, int flags, Patience *patience,
-                  object alive) except -100:
+                  Attached handle) except -100:
         """Sends one commit, in frames if it is large. As push(): anything but OK leaves nothing that could be committed."""
         cdef c_entry entry
         cdef Request *request = &self.requests[number % C_CELLS]
@@ -313,7 +324,7 @@ cdef class Client:
             entry.cell = C_CELLS
             entry.frame = frames
             entry.size = sizeof(entry) + C_FRAME_MAX
-            rc = self.push(&entry, payload, patience, alive)
+            rc = self.push(&entry, payload, patience, handle)
             if rc != C_OK:
                 return rc
             payload += C_FRAME_MAX
@@ -324,7 +335,7 @@ cdef class Client:
         entry.cell = <uint32_t>(number % C_CELLS)
         entry.frame = frames
         entry.size = <uint32_t>(sizeof(entry) + size)
-        rc = self.push(&entry, payload, patience, alive)
+        rc = self.push(&entry, payload, patience, handle)
         if rc == C_OK:
             request.end = c_load_relaxed(&self.lease.ring_tail)
         return rc
@@ -344,7 +355,7 @@ cdef class Client:
             self.spins_failed = SPINS_TO_FAIL - 1  # one more in vain, and it rests again
             self.calls_resting = CALLS_TO_REST
 
-    cdef int settle(self, uint64_t number, int level, Outcome *out, Patience *patience, object alive) except -100:
+    cdef int settle(self, uint64_t number, int level, Outcome *out, Patience *patience, Attached handle) except -100:
         """Waits for the answer. One of Settled, or AGAIN: patience is over. The caller withdraws if this raises."""
         cdef uint32_t cell = <uint32_t>(number % C_CELLS)
         cdef c_result *result = &self.lease.results[cell]
@@ -364,7 +375,7 @@ cdef class Client:
             spin = 0
             PyErr_CheckSignals()
             word = c_load_acquire(&self.page.word)
-            if word >> 32 != self.epoch and not alive():
+            if word >> 32 != self.epoch and not handle.serves(self):
                 return SETTLED_LOST
             if self.no_writer():
                 return SETTLED_NO_WRITER
@@ -374,15 +385,32 @@ cdef class Client:
                 continue
             if self.out_of_patience(patience):
                 return C_AGAIN
-            if c_monotonic_us() - began > SLICE_US and not alive():
+            if c_monotonic_us() - began > SLICE_US and not handle.serves(self):
                 return SETTLED_LOST
+        self.take_answer(number, out)
+        return SETTLED_DONE
+
+    cdef void take_answer(self, uint64_t number, Outcome *out) noexcept:
+        """Copies the answer of a request that is done, and frees its cell."""
+        cdef c_result *result = &self.lease.results[number % C_CELLS]
         out.status = <int>c_load_relaxed32(&result.status)
         out.lsn = c_load_relaxed(&result.lsn)
         out.count = c_load_relaxed(&result.count)
         out.detail = c_load_relaxed(&result.detail)
         out.winner = c_load_relaxed(&result.winner)
-        request.busy = False
-        return SETTLED_DONE
+        self.requests[number % C_CELLS].busy = False
+
+    cdef void collect_flights(self) noexcept:
+        """Frees the cells of commits that have been answered and that nobody waits for at the moment."""
+        cdef Flight flight
+        cdef int cell
+        for cell in range(C_CELLS):
+            flight = self.flights[cell]
+            if flight is None or c_load_acquire32(&self.lease.results[cell].state) & 0xff != C_CELL_DONE:
+                continue
+            self.take_answer(flight.number, &flight.out)
+            flight.answered = True
+            self.flights[cell] = None
 
     cdef bint withdraw(self, uint64_t number, bint sent, int flags) noexcept:
         """True: the request is certainly not done. Else a writer has it, and the cell waits until that is settled.
@@ -405,9 +433,12 @@ cdef class Client:
 include "reads.pxi"
 include "scans.pxi"
 include "views.pxi"
+include "operations.pxi"
+include "handle.pxi"
 include "writes.pxi"
 include "conditional.pxi"
 include "calls.pxi"
+include "pipeline.pxi"
 include "txn.pxi"
 include "txnscan.pxi"
 include "txncommit.pxi"

@@ -194,11 +194,9 @@ cdef class TxnHandle(TxnCommit):
         return not if_absent or self.version_now(stored, &expires_us) < 0
 
     cdef uint64_t expiry(self, bytes stored, object ttl) except? 0:
-        """When a value set with *ttl* expires: 0 never."""
+        """When a value set with *ttl* expires: 0 never. KEEP: when what is there now does."""
         cdef uint64_t expires_us = 0
-        if ttl is None:
-            return 0
-        if ttl is KEEP:
+        if ttl is _KEEP:
             self.version_now(stored, &expires_us)
             return expires_us
         return self.time_now() + ttl_us(ttl)
@@ -219,11 +217,9 @@ cdef class TxnHandle(TxnCommit):
         self.begin_write()
         try:
             stored = self.key_to_write(key)
-            write = self.write_of(value, 0)
+            write = self.write_of(value, 0 if ttl is None else self.expiry(stored, ttl))
             if (if_absent or if_version is not None) and not self.holds(stored, if_absent, if_version):
                 return False
-            if ttl is not None:
-                write.expires_us = self.expiry(stored, ttl)
             self.put(stored, write)
             return True
         finally:
@@ -328,9 +324,9 @@ cdef class TxnHandle(TxnCommit):
 
     # ---- expiry
 
-    cdef uint64_t time_now(self):
+    cdef uint64_t time_now(self) except? 0:
         """The later of the snapshot's time and now, in microseconds since 1970."""
-        return max(self.pin.pin.time_us, <uint64_t>(_time.time() * 1e6))
+        return max(self.pin.pin.time_us, self.handle.now_us())
 
     def ttl(self, key):
         """Seconds that the value of *key* has left; None if it has no TTL. Of what the snapshot has: from its time on.
@@ -375,7 +371,7 @@ cdef class TxnHandle(TxnCommit):
         >>> tx.expire("session:1", 1800)
         True
         """
-        if ttl is None or ttl is KEEP:
+        if ttl is None or ttl is _KEEP:
             raise TypeError(f"ttl must be seconds (int or float) or a timedelta, not {ttl!r}; persist(key) removes a TTL")
         self.begin_write()
         try:
@@ -422,15 +418,14 @@ cdef class TxnHandle(TxnCommit):
             self.end_use()
 
     cdef int put_pairs(self, object source, dict more, object ttl) except -1:
+        """All of them or none; their TTL counts from before the first."""
         cdef list stored = [], writes = []
-        cdef OwnWrite write
+        cdef uint64_t expires_us = 0 if ttl is None or ttl is _KEEP else self.expiry(None, ttl)
         for pairs in (pairs_of(source), more.items()):
             for key, value in pairs:
                 name = self.key_to_write(key)
-                write = self.write_of(value, 0)
-                write.expires_us = self.expiry(name, ttl)
+                writes.append(self.write_of(value, self.expiry(name, ttl) if ttl is _KEEP else expires_us))
                 stored.append(name)
-                writes.append(write)
         self.put_all(stored, writes)
         return 0
 
@@ -538,23 +533,13 @@ def checked_pairs(source):
         yield pair
 
 
-# ---- TEMPORARY until the calls of the database have theirs
-KEEP = object()
-
-cdef uint64_t ttl_us(object ttl) except? 0:
-    seconds = ttl.total_seconds() if isinstance(ttl, _timedelta) else ttl
-    if type(seconds) not in (int, float):
-        raise TypeError(f"ttl must be seconds or a timedelta, not {type(ttl).__name__}")
-    if not 0 < seconds <= 3155760000:
-        raise ValueError(f"ttl={ttl!r} is out of range")
-    return max(1, <uint64_t>(seconds * 1e6))
-
 cdef int check_increment(object by) except -1:
     if type(by) not in (int, float):
         raise TypeError(f"by must be an int or a float, not {type(by).__name__}")
     return 0
 
+
 cdef object add_numbers(object key, object value, object by):
     if type(value) not in (int, float):
-        raise TypeError(f"the value of {key!r} is no number but {type(value).__name__}")
+        raise TypeError(f"increment: the value of {shown(key)} is no number but {type(value).__name__}")
     return value + by

@@ -179,15 +179,13 @@ cdef class TxnCommit(TxnState):
         """Puts the read section before the operations; its entries as Python objects, or None if there is nothing to validate."""
         cdef dict points
         cdef list ranges
-        cdef uint64_t size, room = self.handle.max_transaction - self.size
-        if self.serializable:
-            points, ranges = self.reads, merged(read_bounds(self.ranges), C_READ_RANGES_MAX)
-        else:
-            points, ranges = self.versions_of_writes(), self.gaps or []
+        cdef uint64_t room = self.handle.max_transaction - self.size
+        if not self.serializable:  # cost() has made room for all of these
+            return self.put_section(ops, self.versions_of_writes(), self.gaps or [])
+        points, ranges = self.reads, merged(read_bounds(self.ranges), C_READ_RANGES_MAX)
         if not points and not ranges:
             return None
-        size = section_size(points, ranges)
-        if size > room:
+        if section_size(points, ranges) > room:
             points, ranges = {}, coarser(points, ranges, room)
         return self.put_section(ops, points, ranges)
 
@@ -248,7 +246,8 @@ cdef class TxnCommit(TxnState):
             what = (f"it {verb} the range from {shown_bound(entry[0])} to {shown_bound(entry[1])}, where {by} has set or deleted keys "
                     f"since its snapshot at LSN {self.pin.pin.lsn}{told}")
         elif reason == C_CONFLICT_EXPIRED:
-            keys = [] if self.least_key is None else [decode_key(self.least_key)]
+            entry = entry if type(entry) is bytes else self.least_key
+            keys = [] if entry is None else [decode_key(entry)]
             told = f"the value of {shown(keys[0])}" if keys else "a value"
             what = f"{told}, which it {verb}, has expired since its snapshot was taken"
         elif reason == C_CONFLICT_WINDOW:

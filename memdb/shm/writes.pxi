@@ -1,81 +1,9 @@
-# Writing, and the handle: point reads of the newest state, commits, and what happens when the other side dies.
+# Writing: commits, and what happens when the other side dies.
 #
 # Invariants:
 #  - Every limit is checked before anything is sent; a call that raises before that has changed nothing.
 #  - One call is one commit. Its bytes stay here until it is settled, so that it can be sent again under its number.
 #  - A wait ends: with an answer, with Timeout (withdrawn, certainly not done), or with OutcomeUnknown (rule C8).
-
-cdef enum:
-    OPS_INLINE = 1024
-    OPS_HEADER = 8
-
-cdef struct Ops:
-    uint8_t *at
-    size_t size
-    size_t capacity
-    size_t base            # where the operations begin: behind what the commit has read, if it is to be validated
-    uint32_t count
-    uint8_t *heap
-    uint8_t inline_bytes[OPS_INLINE]
-
-
-cdef inline void ops_init(Ops *ops) noexcept:
-    ops.heap = NULL
-    ops.at = ops.inline_bytes
-    ops.capacity = OPS_INLINE
-    ops.size = OPS_HEADER
-    ops.base = 0
-    ops.count = 0
-
-
-cdef inline void ops_free(Ops *ops) noexcept:
-    if ops.heap != NULL:
-        free(ops.heap)
-        ops.heap = NULL
-
-
-cdef int ops_reserve(Ops *ops, size_t needed, uint64_t limit) except -1:
-    """Room for *needed* bytes more. Raises TransactionTooLarge."""
-    cdef size_t capacity
-    cdef void *grown
-    if needed <= ops.capacity - ops.size:
-        return 0
-    if ops.size + needed > limit:
-        raise transaction_too_large(ops.size + needed, limit)
-    capacity = max(2 * ops.capacity, ops.size + needed)
-    grown = realloc(ops.heap, capacity)
-    if grown == NULL:
-        raise MemoryError()
-    if ops.heap == NULL:
-        memcpy(grown, ops.inline_bytes, ops.size)
-    ops.at = ops.heap = <uint8_t *>grown
-    ops.capacity = capacity
-    return 0
-
-
-cdef int ops_add_reads(Ops *ops, const uint8_t *section, size_t size, uint64_t limit) except -1:
-    """Puts a read section before the first operation: the commit is validated against it."""
-    ops_reserve(ops, size, limit)
-    memcpy(ops.at, section, size)
-    ops.base = size
-    ops.size = size + OPS_HEADER
-    return 0
-
-
-cdef int ops_add(Ops *ops, const c_op *op, uint64_t limit) except -1:
-    cdef size_t needed = c_ops_put(ops.at + ops.size, ops.capacity - ops.size, op)
-    if needed > ops.capacity - ops.size:
-        ops_reserve(ops, needed, limit)
-        needed = c_ops_put(ops.at + ops.size, ops.capacity - ops.size, op)
-    ops.size += needed
-    ops.count += 1
-    return 0
-
-
-cdef object transaction_too_large(object size, object limit):
-    return TransactionTooLarge(f"the commit takes {size} bytes and max_transaction_bytes is {limit} bytes: split it, or open "
-                               "the database with a larger max_transaction_bytes", size=size, limit=limit)
-
 
 cdef int note_id(Outcome *out, Client client, uint64_t number) noexcept:
     out.request = number
@@ -83,197 +11,34 @@ cdef int note_id(Outcome *out, Client client, uint64_t number) noexcept:
     return 0
 
 
-_TTL_SECONDS_MAX = 3155760000  # 100 years of 365.25 days
-
-
-cdef uint64_t ttl_us(object ttl) except 0:
-    """Seconds or a timedelta in microseconds."""
-    if isinstance(ttl, _timedelta):
-        us = ttl // _MICROSECOND
-    elif isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
-        raise TypeError(f"ttl must be seconds (int or float) or a timedelta, not {type(ttl).__name__}")
-    elif not 0 < ttl <= _TTL_SECONDS_MAX:
-        us = 0
-    else:
-        us = max(1, int(ttl * 1000000))
-    if not 0 < us <= _TTL_SECONDS_MAX * 1000000:
-        raise ValueError(f"ttl={ttl!r} is out of range: a TTL is more than 0 s and at most 100 years ({_TTL_SECONDS_MAX} s)")
-    return us
-
-
 cdef dict _LEVELS = {"memory": C_LEVEL_MEMORY, "os": C_LEVEL_OS, "full": C_LEVEL_FULL}
 
 
-cdef class Handle(Reads):
-    """What ``memdb.Database`` is built on: one handle's options and its attachment's client."""
+@cython.final
+@cython.freelist(8)
+@cython.no_gc
+cdef class Flight:
+    """One commit under way. launch() sends it, land() waits for it; its bytes are its owner's."""
 
-    cdef readonly object _attachment
-    cdef Client client
+    cdef Client client         # to whose group it was sent
+    cdef Ops *ops
+    cdef Patience *patience
+    cdef uint64_t number       # its request's; 0: none yet
     cdef int level
-    cdef bint readonly_handle
-    cdef bint closed_handle
-    cdef double timeout
-    cdef uint64_t max_key
-    cdef uint64_t max_value
-    cdef uint64_t max_transaction
-    cdef uint64_t seen_lsn     # shown while a rebuild in the only arena has torn it down
-    cdef dict unsettled        # ids given up by this handle: the GENERATION word of their time
+    cdef int flags             # REPEAT, if it was sent before
+    cdef bint collectable      # nobody waits in its cell: whoever needs a cell may collect the answer
+    cdef bint answered         # which was done
+    cdef bint settled
+    cdef Outcome out
 
-    def _bind(self, attachment, *, str durability, bint readonly, double timeout, max_key_bytes, max_value_bytes,
-              max_transaction_bytes, encode, unpack):
-        """Ties the handle to its attachment. *encode*: value to stored bytes; *unpack*: msgpack payload to value."""
-        self._attachment = attachment
-        self.client = None
-        self.level = _LEVELS.get(durability, C_LEVEL_OS)
-        self.readonly_handle = readonly
-        self.timeout = timeout
-        self.max_key, self.max_value, self.max_transaction = max_key_bytes, max_value_bytes, max_transaction_bytes
-        self.encode_value, self.unpack_value = encode, unpack
-        self.unsettled = {}
-        self.live()
-
-    def _unbind(self):
-        """Ends the handle; the attachment that it had, or None if it was closed before."""
-        attachment, self._attachment = self._attachment, None
-        self.client = None
-        self.closed_handle = True
-        return attachment
-
-    @property
-    def closed(self) -> bool:
-        """Whether close() was called."""
-        return self.closed_handle
-
-    # ---- the client that serves
-
-    cdef int check_open(self) except -1:
-        if self.closed_handle or self._attachment is None:
-            raise ClosedError("the database handle is closed; open it again with memdb.open")
+    cdef int settle(self) noexcept:
+        self.settled = True
+        note_id(&self.out, self.client, self.number)
         return 0
 
-    cdef inline Client live(self):
-        cdef Client client = self.client
-        if client is None or client.forks != fork_count or c_load_acquire(&client.page.word) != client.word:
-            client = self.renew()
-        return client
 
-    cdef Client renew(self):
-        """The client of the group and generation that serve now; attaches anew where they were replaced."""
-        cdef Client client
-        cdef Patience patience
-        cdef int rc
-        self.check_open()
-        patience_init(&patience, self.timeout)
-        while True:
-            client = self._attachment.client
-            if client is None or client.forks != fork_count:
-                rc = C_MOVED
-            else:
-                rc = client.refresh()
-            if rc == C_OK:
-                self.client = client
-                return client
-            if rc == C_MOVED:
-                self.reattach()
-                continue
-            self.pause(client, &patience)
-
-    cdef int arena_moved(self, Client client) except -1:
-        """A pin met an arena that is torn down: waits until GENERATION names another."""
-        cdef Patience patience
-        patience_init(&patience, self.timeout)
-        while c_load_acquire(&client.page.word) == client.word:
-            self.pause(client, &patience)
-        return 0
-
-    cdef int pause(self, Client client, Patience *patience) except -1:
-        cdef uint64_t word = c_load_acquire(&client.page.word)
-        with nogil:
-            c_futex_wait(<const c_a32 *>&client.page.word, <uint32_t>word, POLL_US)
-        PyErr_CheckSignals()
-        if client.out_of_patience(patience):
-            raise Timeout(f"no generation of the arena served for {self.timeout:g} s without progress: "
-                          f"{client.describe_writer()}; see engine.log", seconds=self.timeout)
-        if c_monotonic_us() - patience.since_us > SLICE_US and not self._attachment.group_alive():
-            self.reattach()
-        return 0
-
-    cdef int reattach(self) except -1:
-        self.check_open()
-        self._attachment.reattach(_time.monotonic() + self.timeout)
-        return 0
-
-    # ---- reads
-
-    cdef int read(self, KeyBytes *key, bint copy, c_found *found, PyObject **data, int *codec) except -100:
-        cdef Client client
-        cdef c_pin pin
-        cdef int rc
-        while True:
-            client = self.live()
-            if c_pin_begin(&pin, client.view, client.point_slot, C_PIN_POINT) != C_OK:
-                self.arena_moved(client)
-                continue
-            rc = c_store_get(&pin, key.at, key.size, found)
-            if rc == C_OK and copy:
-                data[0] = value_copy(found, codec)
-            if c_pin_end(&pin) == C_OK:
-                break
-            c_decref(data[0])
-            data[0] = NULL
-        if rc < 0:
-            raise damaged_arena(pin.lsn)
-        return rc
-
-    cdef PinRef pin_for_scan(self):
-        cdef PinRef pin = PinRef()
-        pin.open(self, C_PIN_ITERATOR)
-        return pin
-
-    cdef list read_many(self, Keys keys, list values):
-        cdef bytearray codecs = bytearray(keys.count)
-        cdef uint8_t *codec_at = <uint8_t *>PyByteArray_AS_STRING(codecs)
-        cdef object missing = list(values)
-        cdef uint64_t bad_lsn = 0
-        cdef Client client
-        cdef c_pin pin
-        cdef int rc
-        while True:
-            client = self.live()
-            if c_pin_begin(&pin, client.view, client.point_slot, C_PIN_POINT) != C_OK:
-                self.arena_moved(client)
-                continue
-            rc = read_batch(&pin, keys, values, codec_at, &bad_lsn, NULL)
-            if c_pin_end(&pin) == C_OK:
-                break
-            values[:] = missing
-        if rc < 0:
-            raise damaged_arena(bad_lsn or pin.lsn)
-        return codec_indexes(codec_at, keys.count)
-
-    def __len__(self):
-        return c_load_acquire(&self.live().view.header.counts[C_SPACE_PLAIN])
-
-    @property
-    def lsn(self) -> int:
-        """The LSN of the newest commit that readers see."""
-        cdef uint64_t published = c_load_acquire(&self.live().view.header.published)
-        if published != 0:
-            self.seen_lsn = published
-        return self.seen_lsn
-
-    @property
-    def durable_lsn(self) -> int:
-        """The highest LSN that is known to survive a power cut."""
-        return c_load_acquire(&self.live().view.header.synced)
-
-    def _arena_figures(self):
-        cdef const c_arena_header *header = self.live().view.header
-        return {
-            "generation": header.generation, "limit": header.limit, "keys": c_load_relaxed(&header.counts[1]),
-            "used": c_load_relaxed(&header.used_bytes), "retired": c_load_relaxed(&header.retired_bytes),
-            "reserved": c_load_relaxed(&header.reserved_bytes), "free": c_load_relaxed(&header.free_bytes),
-        }
+cdef class Handle(Attached):
+    """What ``memdb.Database`` is built on: reads of the newest state, and commits."""
 
     # ---- commits
 
@@ -373,55 +138,134 @@ cdef class Handle(Reads):
 
         *timeout*: seconds without progress; 0: the handle's.
         """
-        cdef Client client, asked = None
+        cdef Flight flight = Flight.__new__(Flight)
         cdef Patience patience
-        cdef uint64_t number = 0
-        cdef int rc, flags = 0
-        cdef int validate = C_ENTRY_VALIDATE if ops.base else 0
+        flight.ops, flight.level, flight.patience = ops, level, &patience
+        patience_init(&patience, timeout if timeout > 0 else self.timeout)
+        self.launch(flight)
+        self.land(flight)
+        out[0] = flight.out
+        return 0
+
+    cdef int launch(self, Flight flight) except -1:
+        """Sends a commit, or what was sent before again under its number; settled at once if that turns out to be done."""
+        cdef Client client
+        cdef Ops *ops = flight.ops
+        cdef int rc
         if ops.size > self.max_transaction:
             raise transaction_too_large(ops.size, self.max_transaction)
         (<uint32_t *>(ops.at + ops.base))[0] = ops.count
         (<uint32_t *>(ops.at + ops.base))[1] = 0
-        patience_init(&patience, timeout if timeout > 0 else self.timeout)
         while True:
             try:
                 client = self.live()
-                if number and asked is not client and self.find_outcome(asked.client_id, number, out) == 1:
-                    return note_id(out, asked, number)
+                if (flight.number and flight.client is not client
+                        and self.find_outcome(flight.client.client_id, flight.number, &flight.out) == 1):
+                    return flight.settle()
             except BaseException as error:
-                if number:
-                    self.leave_open(asked, number, error)
+                if flight.number:
+                    self.leave_open(flight.client, flight.number, error)
                 raise
-            if client.no_writer() and not flags:
-                raise self.no_writes()
-            if asked is not client:
-                number, asked, flags = 0, client, 0
-            if number == 0:
-                number = self.take_number(client, &patience)
-                if number == 0:
+            if flight.client is not client:
+                flight.number, flight.client, flight.flags = 0, client, 0
+            if client.no_writer() and not flight.flags:
+                if not flight.number:
+                    raise self.no_writes()
+                self.give_up_writing(client, flight.number, True, 0, &flight.out)
+                return flight.settle()
+            if flight.number == 0:
+                flight.number = self.take_number(client, flight.patience)
+                if flight.number == 0:
                     continue
-            rc = self.exchange(client, number, ops, level, flags | validate, out, &patience)
-            if rc == SETTLED_REPEAT:
-                flags = C_ENTRY_REPEAT
-                continue
-            if rc == SETTLED_LOST:
-                if client.usable:
-                    try:
-                        self.reattach()
-                    except BaseException as error:
-                        self.leave_open(asked, number, error)
-                        raise
-                continue
-            if out.status == C_OK or out.status == C_CONDITION or out.status == C_CONFLICT:
-                return note_id(out, asked, number)
-            if out.status == C_AGAIN:
-                number = flags = 0
-                continue
-            if out.status == C_STOPPED:
-                number = flags = 0
+            rc = self.post(flight)
+            if rc == C_OK:
+                return 0
+            if rc != C_MOVED:
+                self.give_up(flight, False)
+                return 0
+            # Frames at most went out, and a repeated request's frames begin anew: again under its number, here or elsewhere.
+            if client.usable or self.serves(client):
+                flight.flags = C_ENTRY_REPEAT
+            else:
+                self.leave_group(flight)
+
+    cdef int post(self, Flight flight) except -100:
+        """The entries of one commit into the ring. OK; or MOVED, AGAIN (patience is over), READ_ONLY, and nothing was sent."""
+        cdef Client client = flight.client
+        cdef int flags = flight.flags | (C_ENTRY_VALIDATE if flight.ops.base else 0)
+        cdef int rc
+        try:
+            rc = client.send(flight.number, flight.ops.at, flight.ops.size, flight.level, flags, flight.patience, self)
+        except BaseException as error:
+            self.abandon(flight, False, error)
+            raise
+        if rc == C_OK and flight.collectable:
+            client.flights[flight.number % C_CELLS] = flight
+        return rc
+
+    cdef int land(self, Flight flight) except -1:
+        """Waits for the answer of what was launched: status OK, CONDITION or CONFLICT, or the error is raised."""
+        cdef Client client
+        cdef int rc
+        while not flight.settled:
+            client = flight.client
+            if flight.collectable:
+                client.flights[flight.number % C_CELLS] = None
+            rc = SETTLED_DONE
+            if not flight.answered:
+                try:
+                    rc = client.settle(flight.number, flight.level, &flight.out, flight.patience, self)
+                except BaseException as error:
+                    self.abandon(flight, True, error)
+                    raise
+            flight.answered = False
+            if rc == SETTLED_DONE:
+                if self.judge(flight):
+                    return flight.settle()
+            elif rc == SETTLED_REPEAT:
+                flight.flags = C_ENTRY_REPEAT
+            elif rc == SETTLED_LOST:
+                self.leave_group(flight)
+            else:
+                self.give_up(flight, True)
+                return 0
+            self.launch(flight)
+        return 0
+
+    cdef bint judge(self, Flight flight) except -1:
+        """True: answered for good. False: certainly not done, and to be sent again."""
+        cdef int status = flight.out.status
+        cdef Client client = flight.client
+        cdef uint64_t number = flight.number
+        if status == C_OK or status == C_CONDITION or status == C_CONFLICT:
+            return True
+        flight.number = flight.flags = 0
+        if status == C_AGAIN:
+            return False
+        if status == C_STOPPED:
+            self.reattach()
+            return False
+        raise self.refusal(client, number, &flight.out)
+
+    cdef int leave_group(self, Flight flight) except -1:
+        """The group has ended: attaches to the next, unless another thread has done it."""
+        if flight.client.usable:
+            try:
                 self.reattach()
-                continue
-            raise self.refusal(client, number, out)
+            except BaseException as error:
+                self.leave_open(flight.client, flight.number, error)
+                raise
+        return 0
+
+    cdef int abandon(self, Flight flight, bint sent, object error) except -1:
+        """Nobody waits for it any more: withdrawn, or noted so that outcome() can tell."""
+        if flight.collectable:
+            flight.client.flights[flight.number % C_CELLS] = None
+        if not flight.client.withdraw(flight.number, sent, flight.flags):
+            self.note_unsettled(flight.client, flight.number)
+            if error is not None:
+                self.add_note(flight.client, flight.number, error)
+        return 0
 
     cdef int leave_open(self, Client client, uint64_t number, object error) except -1:
         """A request that was sent can't be settled, because no writer was found again."""
@@ -454,37 +298,6 @@ cdef class Handle(Reads):
                               f"{client.describe_writer()}; nothing was sent", seconds=seconds)
         return number
 
-    cdef int exchange(self, Client client, uint64_t number, Ops *ops, int level, int flags, Outcome *out,
-                      Patience *patience) except -100:
-        """One request sent and waited for. One of Settled; the cell is free again unless the answer is REPEAT."""
-        cdef object alive = self._attachment.group_alive
-        cdef bint sent = False
-        cdef int rc
-        try:
-            rc = client.send(number, ops.at, ops.size, level, flags, patience, alive)
-            if rc == C_MOVED:
-                # Frames at most went out, and a repeated request's frames begin anew.
-                return self.sort_move(client)
-            sent = rc == C_OK
-            if sent:
-                rc = client.settle(number, level, out, patience, alive)
-                if rc != C_AGAIN and rc != SETTLED_NO_WRITER:
-                    return rc
-        except BaseException as error:
-            if not client.withdraw(number, sent, flags):
-                self.note_unsettled(client, number)
-                self.add_note(client, number, error)
-            raise
-        if client.no_writer():
-            return self.give_up_writing(client, number, sent, flags, out)
-        return self.give_up(client, number, sent, flags, patience.limit_us / 1e6)
-
-    cdef int sort_move(self, Client client) except -100:
-        """The ring was left before the last entry: again under the same number, here or in another group."""
-        if not client.usable and not self._attachment.group_alive():
-            return SETTLED_LOST
-        return SETTLED_REPEAT
-
     cdef int give_up_writing(self, Client client, uint64_t number, bint sent, int flags, Outcome *out) except -100:
         """No writer will answer any more: the request is certainly not done, was done, or nobody can tell."""
         cdef bint certain = client.withdraw(number, sent, flags)
@@ -501,10 +314,16 @@ cdef class Handle(Reads):
         why = self._attachment.why_read_only()
         return ReadOnlyError("the engine takes no writes now; db.info() says why") if why is None else why
 
-    cdef int give_up(self, Client client, uint64_t number, bint sent, int flags, double seconds) except -100:
-        """Patience is over."""
+    cdef int give_up(self, Flight flight, bint sent) except -1:
+        """Patience is over, or no writer comes back: raises, unless the commit turns out to be done."""
+        cdef Client client = flight.client
+        cdef uint64_t number = flight.number
+        if client.no_writer():
+            self.give_up_writing(client, number, sent, flight.flags, &flight.out)
+            return flight.settle()
+        seconds = flight.patience.limit_us / 1e6
         who = client.describe_writer()
-        if client.withdraw(number, sent, flags):
+        if client.withdraw(number, sent, flight.flags):
             raise Timeout(f"the writer did not take the write for {seconds:g} s without progress, and it was withdrawn: "
                           f"it is certainly not done; {who}; try again, or see engine.log", seconds=seconds)
         self.note_unsettled(client, number)

@@ -1,4 +1,4 @@
-"""Expiry: TTLs of writes, reading them, changing them; an expired key is invisible to every read and count at once."""
+"""TTLs: of writes, reading and changing them; an expired key is invisible to every read and count at once."""
 
 import math
 import multiprocessing
