@@ -375,7 +375,10 @@ class Attachment:
         arena1 = _kernel.Mapping(fds[1], sizes["arena"], writable=False)
         lease = _kernel.Mapping(fds[2], sizes["lease"], writable=True, fork_private=True)
         board = _kernel.Mapping(fds[3], sizes["board"], writable=True, fork_private=True)
-        self.client = _kernel.Client(arena0, arena1, lease, board, page, word, answer["client_id"])
+        client = _kernel.Client(arena0, arena1, lease, board, page, word, answer["client_id"])
+        if hasattr(self, "client"):
+            client.keep_time(self.client)
+        self.client = client
         self.options = EngineOptions.from_wire(answer["options"])
         self._start_options = self.options
         self.group_id, self.memory_only = answer["group"], answer["memory_only"]
