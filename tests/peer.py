@@ -1,11 +1,12 @@
 """Clients of a database that a test drives one call at a time: in this process, or in another over a pipe.
 
-Owns: the interface that both share, and the other process's loop. Whoever is driven, a call's answer is a plain
-value: iterators and views come back as lists, and an exception is raised here.
+Owns: the interface that both share, and the other process's loop. Whoever is driven, a call's answer is a
+plain value: iterators and views come back as lists, and an exception is raised here.
 
 Invariants:
 
-* What goes over the pipe is pickled by reference for functions, so they are defined at the top of a module that
+* What goes over the pipe is pickled by reference for functions, so they are defined at the top of a module
+  that
   both processes import (``tests`` is on the path of both).
 * The other process ends when its stdin does.
 """
@@ -51,6 +52,10 @@ class Local:
         if method.startswith("."):
             return getattr(self._objects[name], method[1:])
         return _plain(getattr(self._objects[name], method)(*arguments, **options))
+
+    def use(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """A function of an object that was made."""
+        return _plain(function(self._objects[name], *arguments))
 
     def leave(self, name: str) -> Any:
         """Ends the block of an object: commits a transaction. Returns its ``commit_lsn``, if it has one."""
@@ -110,6 +115,10 @@ class Peer:
 
     def on(self, name: str, method: str, *arguments: Any, **options: Any) -> Any:
         self.begin("on", (name, method, *arguments), options)
+        return self.answer()
+
+    def use(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        self.begin("use", (name, function, *arguments), {})
         return self.answer()
 
     def leave(self, name: str) -> Any:

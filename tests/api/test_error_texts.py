@@ -1,9 +1,9 @@
-"""Every error of the table, provoked for real, says what happened, who or what is concerned, the limit with its
-unit where there is one, and what to do next.
+"""Every error of the table, provoked for real, says what happened, who or what is concerned, the limit with
+its unit where there is one, and what to do next.
 
-Owns: one provoked instance of each error, as a user would meet it. Invariant: no error here is made by the test;
-where a failing disk or a foreign container is needed, the disk fails below libc (clock/shim.c) or a real process
-holds the real lock.
+Owns: one provoked instance of each error, as a user would meet it. Invariant: no error here is made by the
+test; where a failing disk or a foreign container is needed, the disk fails below libc (clock/shim.c) or a
+real process holds the real lock.
 """
 
 import errno

@@ -1,7 +1,8 @@
-"""A clock and a disk that tests steer: builds shim.c, says how processes are started under it, writes its words.
+"""A clock and a disk that tests steer: builds shim.c, says how processes are started under it, writes its
+words.
 
-Owns: the steering file. Invariant: the offset holds for every process under the shim from one instant on, this
-one included where the test itself runs under it (``under_shim``).
+Owns: the steering file. Invariant: the offset holds for every process under the shim from one instant on,
+this one included where the test itself runs under it (``under_shim``).
 """
 
 import mmap
@@ -72,7 +73,7 @@ class Steering:
         return time.time() + self.offset
 
     def fail(self, *, write: int = 0, sync: int = 0, checkpoint: int = 0) -> None:
-        """Writes or syncs of the log, or writes of checkpoints, fail with this errno from now on; 0: no more."""
+        """Writes or syncs of the log, or writes of checkpoints, fail with this errno; 0: no more."""
         self._set("fail_write", write)
         self._set("fail_sync", sync)
         self._set("fail_checkpoint", checkpoint)
