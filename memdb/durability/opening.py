@@ -132,9 +132,7 @@ class Opening:
                 raise
             # Only the text: the error's frames keep the half-made store alive.
             self._log.warning("readers are revoked, and reads wait for a rebuild from disk: %s", error)
-        rebuild.give_up_arena(
-            self._files, self._segs, self._generations, self._options, self._mappings()
-        )
+        rebuild.give_up_arena(self._files, self._segs, self._generations, self._options, self._mappings())
         self._start_from_disk(flush=True)
 
     def _start_from_disk(self, *, flush: bool) -> None:
@@ -155,7 +153,13 @@ class Opening:
             if flush:
                 rebuild.flush_log_buffer(self._files, self._segs, found)
             recovered = rebuild.recover(
-                self._files, found, self._generations, self._options, self._segs.board, self._mappings()
+                self._files,
+                found,
+                self._generations,
+                self._options,
+                self._segs.board,
+                self._mappings(),
+                threads=self._threads,
             )
             store, base, found, self._report = (
                 recovered.store,

@@ -253,6 +253,8 @@ def recover(
     options: EngineOptions,
     board: kernel.Mapping,
     leases: Iterable[kernel.Mapping] = (),
+    *,
+    threads: bool = False,
 ) -> Recovered:
     """Recovery from disk into the next generation."""
     adopted, new_identity = adopt(files, found)
@@ -261,7 +263,7 @@ def recover(
     kernel.board_set(board, progress_done=0, progress_total=total)
     standing = list(leases)
     recovered = recovery.recover(
-        files, adopted, lambda: generations.make(generation, standing), options.recovery
+        files, adopted, lambda: generations.make(generation, standing), options.recovery, threads=threads
     )
     recovered.report.new_identity = new_identity
     recovered.manifest = replace(recovered.manifest, term=found.term + 1)
