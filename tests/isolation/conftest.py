@@ -22,7 +22,7 @@ class Crew:
         self.db, self.peers = db, peers
 
     def run(self, *works: tuple[Any, ...], kills: int = 0) -> list[Any]:
-        """Each process runs its function; meanwhile the writer is killed so often, each time after progress."""
+        """Each process runs its function; meanwhile the writer is killed so often."""
         for peer, work in zip(self.peers, works, strict=False):
             peer.begin("run", work, {})
         for _ in range(kills):
