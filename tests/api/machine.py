@@ -234,11 +234,15 @@ class Machine(RuleBasedStateMachine):
 
     @rule(who=clients, key=keys)
     def ttl(self, who: int, key: Any) -> None:
-        held, left = self.model.get(key), self.clients[who].call("ttl", key)
-        if held is None or held.expires_at is None:
-            assert left is None
-        else:
-            assert left is not None and abs(left - (held.expires_at - self.model.now())) < 100
+        held = self.model.get(key)
+        try:
+            left = self.clients[who].call("ttl", key)
+        except KeyError:
+            assert held is None
+            return
+        assert held is not None and (left is None) == (held.expires_at is None)
+        if left is not None and held.expires_at is not None:
+            assert abs(left - (held.expires_at - self.model.now())) < 100
 
     @rule(who=clients, key=keys, by=numbers)
     def increment(self, who: int, key: Any, by: float) -> None:
@@ -392,6 +396,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def crash_the_group(self) -> None:
+        """What was acknowledged at `memory` may be lost, but not below what was acknowledged at `os` (rule C5)."""
+        if self.write(0, "set", "fence", 0, durability="os") is FULL:
+            self.db.sync()
+        else:
+            self.model.set("fence", 0)
         for process in self.db.info().processes.values():
             os.kill(process.pid, signal.SIGKILL)
         self.disturb()

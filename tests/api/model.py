@@ -8,6 +8,8 @@ Owns: the model of tests/api/test_stateful.py, without a database. Invariants:
   must not conflict follows from that alone.
 """
 
+from __future__ import annotations
+
 import time
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

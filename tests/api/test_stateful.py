@@ -16,7 +16,7 @@ import pytest
 from api.machine import Machine, bounds, clients, keys, limits, numbers, to_and_fro, ttls, values
 from api.model import END, MUST, MUST_NOT, Transaction, keys_between, stored
 from clock.shim import Steering, compiler, under_shim
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
@@ -203,8 +203,11 @@ CALLS = [
 ]  # fmt: skip
 
 
-def _settings(examples: int) -> settings:
+def _settings(examples: int, *, shrinks: bool) -> settings:
+    """Shrinking takes minutes, so that a quick run shows a failure as it was found."""
+    found_as_it_is = (Phase.explicit, Phase.reuse, Phase.generate)
     return settings(
+        phases=tuple(Phase) if shrinks else found_as_it_is,
         max_examples=int(os.environ.get("MEMDB_STATEFUL_EXAMPLES", examples)),
         stateful_step_count=30,
         deadline=None,
@@ -217,7 +220,7 @@ class TestQuick(Transactions.TestCase):  # type: ignore[misc, valid-type, name-d
     """A few examples."""
 
 
-TestQuick.settings = _settings(5)
+TestQuick.settings = _settings(5, shrinks=False)
 
 
 @pytest.mark.timeout(1800)
@@ -226,7 +229,7 @@ class TestLong(Transactions.TestCase):  # type: ignore[misc, valid-type, name-de
     """Many."""
 
 
-TestLong.settings = _settings(100)
+TestLong.settings = _settings(100, shrinks=True)
 
 
 @pytest.mark.skipif(compiler() is None, reason="no C compiler to build the shim with")

@@ -23,12 +23,23 @@ class Crew:
 
     def run(self, *works: tuple[Any, ...], kills: int = 0) -> list[Any]:
         """Each process runs its function; meanwhile the writer is killed so often."""
-        for peer, work in zip(self.peers, works, strict=False):
+        busy = list(zip(self.peers, works, strict=False))
+        for peer, work in busy:
             peer.begin("run", work, {})
-        for _ in range(kills):
-            self._await_progress(100)
-            os.kill(self.db.info().processes["writer"].pid, signal.SIGKILL)
-        answers = [peer.answer() for peer, _ in zip(self.peers, works, strict=False)]
+        answers: list[Any] = []
+        try:
+            for _ in range(kills):
+                self._await_progress(100)
+                os.kill(self.db.info().processes["writer"].pid, signal.SIGKILL)
+        finally:
+            failures = []
+            for peer, _ in busy:  # all of them, so that the next test finds no answer of this one
+                try:
+                    answers.append(peer.answer())
+                except Exception as error:  # noqa: BLE001 - raised below
+                    failures.append(error)
+            if failures:
+                raise failures[0]
         return answers
 
     def everywhere(
