@@ -24,11 +24,12 @@ from memdb.info import DiskUsage, Info, MemoryUsage, ReaderInfo, Report
 from memdb.ranges import ITEMS, MISSING, OrderedReads
 from memdb.shm import _kernel
 from memdb.snapshot import Entry, Snapshot, make_entry
+from memdb.transaction import Transacting
 
 __all__ = ["Database", "open_database"]
 
 
-class Database(_kernel.Writes, OrderedReads, MutableMapping[Any, Any]):  # type: ignore[misc]
+class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, Any]):  # type: ignore[misc]
     """A handle on a database, made by :func:`memdb.open`: a dict in key order that processes share.
 
     Usable from any thread; survives ``fork`` (the child attaches on first use); pickles as its path and

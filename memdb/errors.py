@@ -19,6 +19,7 @@ from typing import ClassVar, Final
 __all__ = [
     "ArenaFullError",
     "ClosedError",
+    "ConflictError",
     "ContainerMismatch",
     "CorruptionError",
     "DiskFullError",
@@ -210,6 +211,32 @@ class OpenTimeout(_TimeoutError):
 
 
 # ----------------------------------------------------------------------------------------------- concurrency
+
+
+class ConflictError(Error):
+    """A transaction was not committed: what it had read, or overwrote, no longer held. ``reason``: see below.
+
+    ``reason`` is ``changed`` (a key), ``range`` (keys in a range), ``expired`` (a value that was read),
+    ``window`` (the snapshot is older than the recent commits that are kept to judge ranges), ``generation``
+    (the arena was built anew) or ``snapshot`` (it was revoked). ``keys``: which, as far as that is known.
+    ``winner_lsn``: the LSN of the commit that came before, None if it is not known.
+    """
+
+    code = "conflict"
+    attributes = ("reason", "keys", "winner_lsn")
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        reason: str | None = None,
+        keys: Iterable[object] = (),
+        winner_lsn: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.keys: tuple[object, ...] = tuple(keys)
+        self.winner_lsn = winner_lsn
 
 
 class Timeout(_TimeoutError):

@@ -222,9 +222,9 @@ class EngineOptions:
         0.2, _seconds(0.001), "s", "longest time that a `memory` or `os` commit stays unsynced"
     )
     max_memory: int = _option(
-        # With the quarter more that recovery may take, 32-bit offsets in grains of 8 bytes still reach.
+        # With the quarter more that recovery may take, 32-bit references to grains of 16 bytes reach 51 GiB.
         "1GiB",
-        _size(4 * MIB, 24 * GIB),
+        _size(4 * MIB, 48 * GIB),
         "bytes",
         "limit of one arena; a second exists while a new generation is built",
     )

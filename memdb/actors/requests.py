@@ -59,6 +59,8 @@ class Requests:
             "stop": self._stop,
         }
         if op in _PASSED_ON:
+            if op == "compact":
+                self._group.bury_the_dead()  # the next generation would wait for what they have pinned
             self._group.ask("writer", str(op), self._pass_back(connection))
         elif isinstance(op, str) and op in known:
             known[op](connection, request)
@@ -261,8 +263,9 @@ class Requests:
         free, total = segments.room()
         processes = {"supervisor": _process(os.getpid(), 0)}
         for actor in group.actors.values():
-            if actor.running:
+            if actor.running and not wire.has_ended(actor.pidfd):
                 processes[actor.role] = _process(actor.pid, actor.restarts)
+        group.bury_the_dead()
         clients = [
             {
                 "client_id": one.client_id.hex(),
@@ -290,6 +293,7 @@ class Requests:
 
     def _readers(self, connection: Connection, request: Message) -> None:
         """Every pinned slot and the number of views of every lease, both generations."""
+        self._group.bury_the_dead()
         found: list[Message] = []
         for client in self._group.clients.everyone():
             lease = _kernel.Mapping(client.lease, _kernel.lease_bytes(), writable=False)

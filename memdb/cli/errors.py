@@ -22,15 +22,27 @@ LIMIT = 4
 DAMAGE = 5
 INTERRUPTED = 130
 
+NO_MEANS: dict[str, str] = {
+    "get": "no such key",
+    "set": "`--if-absent`, and there is one",
+    "delete": "no such key",
+    "check": "it found problems",
+    "demo": "something was lost",
+    "doctor": "there is a problem",
+    "shell": "from a pipe: a key was missing, a condition did not hold, or a transaction was left open",
+}
+"""What exit code 1 says, by command; the others never return it."""
+
 EXIT_CODES: dict[int, str] = {
     OK: "done",
-    NO: "the answer is no: no such key, a condition did not hold, `check` found problems, "
-    "`demo` lost something",
+    NO: "the answer is no, and for these commands only: "
+    + "; ".join(f"`{command}`: {meaning}" for command, meaning in NO_MEANS.items()),
     USAGE: "wrong usage: an unknown option, a key or value that its type can't hold, an option that differs "
     "from the running engine's",
     PLACE: "the database can't be opened or reached: no such directory, not a database, no permission, "
     "no answer in time",
-    LIMIT: "refused for now: a limit, a full disk or memory, a conflict, a time-out",
+    LIMIT: "refused for now: a limit, a full disk or memory, a conflict, a time-out; "
+    "`serve`: another engine runs",
     DAMAGE: "damage, or an engine that can't run: see `memdb check` and engine.log",
     INTERRUPTED: "interrupted by Ctrl-C",
 }

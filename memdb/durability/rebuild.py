@@ -98,7 +98,7 @@ class Generations:
         until = self._clock.monotonic() + _GRACE
         pause = threading.Event()
         while self._patient and self._clock.monotonic() < until:
-            if not any(kernel.lease_readers(lease, parity) for lease in leases):
+            if not _pinned(leases, parity):
                 break
             pause.wait(0.005)
         for lease in leases:
@@ -148,7 +148,7 @@ class Generations:
         until = self._clock.monotonic() + _GRACE
         pause = threading.Event()
         while self._patient and self._clock.monotonic() < until:
-            if not any(kernel.lease_readers(lease, parity) for lease in leases):
+            if not _pinned(leases, parity):
                 break
             pause.wait(0.005)
         return {
@@ -184,6 +184,11 @@ class Generations:
     def show(self, generation: int) -> None:
         """Tells every client (rule G2): one store."""
         kernel.page_store(self._segs.page, self._segs.epoch << 32 | generation)
+
+
+def _pinned(leases: list[kernel.Mapping], parity: int) -> bool:
+    """Does anybody still hold a pin? Who was revoked before has had his grace."""
+    return any(pin[1] != _REVOKED for lease in leases for pin in kernel.lease_readers(lease, parity))
 
 
 # -------------------------------------------------------------------------------------------------- creation

@@ -27,6 +27,7 @@ from memdb.errors import (
     TransactionTooLarge,
     ValueTooLarge,
 )
+from memdb.sentinels import KEEP as _KEEP, MISSING as _MISSING
 
 cdef int fork_count = 0
 
@@ -248,6 +249,13 @@ cdef class Client:
         elif word == self.word and (request.ask or (consumed and request.word != word)):
             self.ask_again(request, word)
 
+    cdef bint may_come_back(self, Request *request, uint64_t number) noexcept:
+        """Could a restart find this commit in a log that has failed (rule L5)? Not once a new log has begun: its generation says so."""
+        cdef c_result *cell = &self.lease.results[number % C_CELLS]
+        cdef bint failed = c_load_acquire(&cell.request) == number and <int32_t>c_load_acquire32(&cell.status) == C_LOG_FAILED
+        return (c_load_relaxed(&self.board.phase) == PHASE_READ_ONLY
+                or (failed and request.number == number and request.word == c_load_acquire(&self.page.word)))
+
     cdef void ask_again(self, Request *request, uint64_t word) noexcept:
         """Repeats a request that was given up, without its operations: answered behind what it repeats, and changes nothing."""
         cdef c_entry entry
@@ -398,4 +406,9 @@ include "reads.pxi"
 include "scans.pxi"
 include "views.pxi"
 include "writes.pxi"
+include "conditional.pxi"
 include "calls.pxi"
+include "txn.pxi"
+include "txnscan.pxi"
+include "txncommit.pxi"
+include "txncalls.pxi"

@@ -30,7 +30,8 @@ int memdb_commit_new(memdb_commit **out, memdb_store *store, memdb_scanner *scan
         return MEMDB_FULL;
     ctx->buf = malloc(MEMDB_FRAME_MAX + 8);
     ctx->pending = malloc(MEMDB_PENDING_MAX * sizeof *ctx->pending);
-    if (ctx->buf == NULL || ctx->pending == NULL) {
+    ctx->window = memdb_window_new(last_lsn);
+    if (ctx->buf == NULL || ctx->pending == NULL || ctx->window == NULL) {
         memdb_commit_free(ctx);
         return MEMDB_FULL;
     }
@@ -67,6 +68,7 @@ void memdb_commit_free(memdb_commit *ctx)
     free(ctx->clients);
     free(ctx->pending);
     free(ctx->waiting);
+    memdb_window_free(ctx->window);
     free(ctx->buf);
     free(ctx);
 }
@@ -74,7 +76,7 @@ void memdb_commit_free(memdb_commit *ctx)
 /* ---------------------------------------------------------------- deciding ----------------------------- */
 
 /* The request that is held is answered (through the queue) and is held no more. */
-static void held_reject(memdb_commit *ctx, int status, uint64_t detail, uint64_t winner)
+static struct memdb_pending *held_reject(memdb_commit *ctx, int status, uint64_t detail, uint64_t winner)
 {
     struct memdb_held *held = &ctx->held;
     struct memdb_pending *item = memdb_pending_push(ctx, held->client, &held->entry, status);
@@ -84,6 +86,25 @@ static void held_reject(memdb_commit *ctx, int status, uint64_t detail, uint64_t
     item->winner = winner;
     memdb_stage_drop(held->client, held->entry.request);
     held->client = NULL;
+    return item;
+}
+
+/* Rule C6, each time anew: while a request is held nothing is committed, but time goes on, and values expire. True if it holds. */
+static int held_validate(memdb_commit *ctx)
+{
+    struct memdb_held *held = &ctx->held;
+    struct memdb_verdict verdict;
+    if (held->reads == NULL)
+        return 1;
+    memdb_validate(ctx, held->client, held->reads, held->reads_size, &verdict);
+    if (verdict.status == MEMDB_OK)
+        return 1;
+    struct memdb_pending *item = held_reject(ctx, verdict.status, verdict.detail, verdict.winner);
+    if (verdict.status == MEMDB_CONFLICT) {
+        item->count = verdict.reason;
+        ctx->conflicts++;
+    }
+    return 0;
 }
 
 /* Rule C2: was this request applied before (by a writer that died, or twice in the ring)? True if it has been answered. */
@@ -156,7 +177,7 @@ static void held_commit(memdb_commit *ctx, const struct memdb_prepared *prepared
     if (ctx->config.logged)
         memdb_log_append_commit(ctx, held->client, &held->entry, held->payload, held->len, prepared, lsn);
     memdb_apply_ops(ctx->store, held->payload, held->len, held->client->client_id, held->entry.request, lsn, ctx->now_us,
-                    prepared->count);
+                    prepared->count, ctx->window);
     ctx->applied = lsn;
     memdb_store_relaxed(&ctx->arena->applied, lsn);
     struct memdb_pending *item = memdb_pending_push(ctx, held->client, &held->entry, MEMDB_OK);
@@ -188,6 +209,8 @@ static int held_decide(memdb_commit *ctx)
         held_reject(ctx, ctx->read_only, (uint64_t)ctx->log_errno, 0);
         return MEMDB_OK;
     }
+    if (!held_validate(ctx))
+        return MEMDB_OK;
     memdb_stage_prepare(ctx, held->client, held->payload, held->len, &prepared);
     if (prepared.status != MEMDB_OK) {
         held_reject(ctx, prepared.status == MEMDB_ABSENT ? MEMDB_OK : prepared.status, prepared.detail, prepared.winner);
@@ -232,6 +255,20 @@ static void begin_sync_entry(memdb_commit *ctx, struct memdb_client *client, con
         ctx->full_lsn = ctx->applied;
 }
 
+/* Parts what was read from the operations behind it. OK or INVALID. */
+static int held_split(struct memdb_held *held)
+{
+    memdb_reads reads;
+    int status = memdb_reads_begin(&reads, held->payload, held->len);
+    if (status != MEMDB_OK)
+        return status;
+    held->reads = held->payload;
+    held->reads_size = reads.size;
+    held->payload += reads.size;
+    held->len -= reads.size;
+    return MEMDB_OK;
+}
+
 /* A commit that was taken becomes the held one and is decided if it can be. */
 static int begin_commit(memdb_commit *ctx, struct memdb_client *client, const struct memdb_entry *entry, size_t len)
 {
@@ -248,6 +285,10 @@ static int begin_commit(memdb_commit *ctx, struct memdb_client *client, const st
     }
     if (held->len > ctx->config.max_transaction_bytes) {
         held_reject(ctx, MEMDB_TOO_LARGE, ctx->config.max_transaction_bytes, 0);
+        return MEMDB_OK;
+    }
+    if ((entry->flags & MEMDB_ENTRY_VALIDATE) && held_split(held) != MEMDB_OK) {
+        held_reject(ctx, MEMDB_INVALID, 0, 0);
         return MEMDB_OK;
     }
     return held_decide(ctx);

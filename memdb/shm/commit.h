@@ -23,6 +23,7 @@ typedef struct memdb_commit_config {
     uint64_t spin_us;          /* longest spin before parking, adapted downwards */
     uint64_t lsn_step;         /* how far ahead the LSN limit is made durable (L4), e.g. 1 << 20 */
     uint32_t quota;            /* entries per lease and round */
+    uint64_t word;             /* GENERATION word that this loop's store is shown under: what snapshots of its clients are pinned under */
     uint8_t logged;            /* 0: durability none, no log at all */
 } memdb_commit_config;
 
@@ -86,7 +87,8 @@ void memdb_commit_set_lsn(memdb_commit *, uint64_t last_lsn, uint64_t limit);
 typedef struct memdb_commit_figures {
     uint64_t applied_lsn, published_lsn, written_lsn, synced_lsn, lsn_limit;
     uint64_t segment, tail, written, synced, capacity;
-    uint64_t commits, rejected, rounds, syncs, parks, dirty_keys; /* dirty_keys: operations since memdb_commit_reset_dirty */
+    uint64_t commits, rejected, conflicts, rounds, syncs, parks, dirty_keys;
+    /* conflicts: those of the rejected whose reads did not hold; dirty_keys: operations since memdb_commit_reset_dirty */
     uint64_t bytes_logged;
     uint64_t segment_needed; /* with ROTATE: the next segment must have at least this capacity */
     uint64_t held_bytes;     /* with PRESSURE: arena bytes that the held request asks for */

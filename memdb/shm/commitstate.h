@@ -1,4 +1,5 @@
-/* commitstate.h: the state of the commit loop, shared by commit.c (deciding, rounds), clients.c (leases), park.c (waiting), stage.c (frames, validation), publish.c (pending queue,
+/* commitstate.h: the state of the commit loop, shared by commit.c (deciding, rounds), clients.c (leases), park.c (waiting), stage.c (frames, preparing), validate.c (what was read),
+ * publish.c (pending queue,
  * publishing, completion), logbuf.c (log image, segments, marks) and sync.c (hand-over to the sync thread). No other file includes it.
  *
  * Owned by the commit thread, except struct memdb_sync, whose words two threads share (sync.c says how).
@@ -12,7 +13,9 @@
 #define MEMDB_COMMITSTATE_H
 
 #include "commit.h"
+#include "readset.h"
 #include "replay.h"
+#include "window.h"
 
 #define MEMDB_PENDING_MAX 16384u /* power of two; nothing is drained while this many wait for durability */
 #define MEMDB_STAGINGS 4u        /* large transactions that one client may stream at a time */
@@ -71,17 +74,25 @@ struct memdb_log {
     uint32_t last_crc;
 };
 
-struct memdb_prepared { /* what validation found out about one request */
+struct memdb_prepared { /* what preparing found out about one request */
     int status;         /* OK: write it; ABSENT: nothing to write; else the answer */
     uint32_t op_count;
     uint64_t count, bytes, new_keys, detail, winner;
     uint8_t deletes_only;
 };
 
+struct memdb_verdict { /* OK; INVALID: detail = index of the entry; CONFLICT: as in its answer (lease.h); or what the store says */
+    int status;
+    uint64_t detail, winner;
+    enum memdb_conflict reason;
+};
+
 struct memdb_held {
     struct memdb_client *client; /* NULL = none */
     struct memdb_entry entry;
-    const uint8_t *payload;
+    const uint8_t *reads; /* with MEMDB_ENTRY_VALIDATE: the section before the operations; else NULL */
+    size_t reads_size;
+    const uint8_t *payload; /* the operations */
     size_t len;
     int pressure; /* status of the reserve that failed and was reported; 0 = none */
     uint8_t asked; /* waiting for memdb_commit_pressure_done */
@@ -102,6 +113,7 @@ struct memdb_commit {
     struct memdb_log log;
     struct memdb_sync sync;
     struct memdb_held held;
+    memdb_window *window; /* keys of recent commits */
 
     struct memdb_pending *pending; /* ring of MEMDB_PENDING_MAX */
     uint64_t pending_head, pending_tail;
@@ -124,7 +136,7 @@ struct memdb_commit {
     uint64_t gathered_at;          /* monotonic: when a piece of the arena was last gathered */
     uint64_t reclaim_wait_us;      /* how long to park while something waits for grace */
     uint64_t segment_needed, held_bytes;
-    uint64_t commits, rejected, rounds, syncs, parks, dirty, bytes_logged, broken;
+    uint64_t commits, rejected, conflicts, rounds, syncs, parks, dirty, bytes_logged, broken;
     unsigned processors;
 };
 
@@ -141,8 +153,12 @@ void memdb_stage_drop(struct memdb_client *client, uint64_t request);
 void memdb_stage_drop_all(struct memdb_client *client);
 void memdb_stage_prepare(memdb_commit *ctx, const struct memdb_client *client, const uint8_t *payload, size_t len,
                          struct memdb_prepared *out);
+int memdb_stage_space_allowed(const struct memdb_client *client, uint8_t space); /* may it name keys of this space? */
 /* An outcome that is stored for this request: OK, ABSENT, or UNKNOWN (a later one has taken its place). */
 int memdb_stage_outcome(memdb_commit *ctx, const struct memdb_client *client, uint64_t request, struct memdb_outcome *out);
+
+/* validate.c */
+void memdb_validate(memdb_commit *ctx, const struct memdb_client *client, const uint8_t *section, size_t len, struct memdb_verdict *out);
 
 /* publish.c */
 struct memdb_pending *memdb_pending_push(memdb_commit *ctx, struct memdb_client *client, const struct memdb_entry *entry, int status);

@@ -650,7 +650,8 @@ cdef int64_t _call_writer(LogTarget *target, const void *data, uint64_t length, 
 
 @cython.no_gc_clear  # its callables may be part of a cycle; its store and mappings must outlive it
 cdef class Commit:
-    """The commit loop over one store. ``logbuf`` None: durability none, nothing is logged."""
+    """The commit loop over one store. ``logbuf`` None: durability none, nothing is logged. ``word``: the GENERATION word that the store
+    is shown under, with which what a transaction has read is compared."""
 
     cdef memdb_commit *commit
     cdef readonly Store store
@@ -662,7 +663,7 @@ cdef class Commit:
 
     def __cinit__(self, Store store, Mapping board, Mapping logbuf, *, uint64_t max_transaction_bytes, uint64_t max_key_bytes,
                   uint64_t max_value_bytes, double sync_interval=0.2, uint64_t spin_us=50, uint64_t lsn_step=1 << 20,
-                  uint32_t quota=64, uint64_t last_lsn=0):
+                  uint32_t quota=64, uint64_t last_lsn=0, uint64_t word=0):
         cdef memdb_commit_config config
         cdef int status
         self.store, self.board, self.logbuf = store, board, logbuf
@@ -675,6 +676,7 @@ cdef class Commit:
         config.spin_us = spin_us
         config.lsn_step = lsn_step
         config.quota = quota
+        config.word = word
         config.logged = logbuf is not None
         status = memdb_commit_new(&self.commit, store.store, store.scanner, _board_of(board),
                                   NULL if logbuf is None else _logbuf_of(logbuf), &config, last_lsn)

@@ -39,6 +39,7 @@ cdef extern from "layout.h" nogil:
         MEMDB_ABSENT
         MEMDB_CONDITION
         MEMDB_AGAIN
+        MEMDB_CONFLICT
         MEMDB_FULL
         MEMDB_SHM_FULL
         MEMDB_REVOKED
@@ -202,6 +203,7 @@ cdef extern from "lease.h" nogil:
         MEMDB_LEVEL_FULL
         MEMDB_ENTRY_STAGED
         MEMDB_ENTRY_REPEAT
+        MEMDB_ENTRY_VALIDATE
         MEMDB_FRAME_MAX
         MEMDB_UNKNOWN
     struct memdb_entry:
@@ -310,6 +312,7 @@ cdef extern from "commit.h" nogil:
     ctypedef struct memdb_commit_config:
         uint64_t max_transaction_bytes, max_key_bytes, max_value_bytes, sync_interval_us, spin_us, lsn_step
         uint32_t quota
+        uint64_t word
         uint8_t logged
     ctypedef int64_t (*memdb_log_write_fn)(void *, const void *, uint64_t, uint64_t) noexcept nogil
     int memdb_commit_new(memdb_commit **, memdb_store *, memdb_scanner *, memdb_board *, memdb_logbuf *, const memdb_commit_config *,
@@ -337,7 +340,7 @@ cdef extern from "commit.h" nogil:
     ctypedef struct memdb_commit_figures:
         uint64_t applied_lsn, published_lsn, written_lsn, synced_lsn, lsn_limit
         uint64_t segment, tail, written, synced, capacity
-        uint64_t commits, rejected, rounds, syncs, parks, dirty_keys, bytes_logged
+        uint64_t commits, rejected, conflicts, rounds, syncs, parks, dirty_keys, bytes_logged
         uint64_t segment_needed, held_bytes, pending, broken_leases
         uint32_t last_crc
         int log_errno, held_status, read_only

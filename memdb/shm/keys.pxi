@@ -13,6 +13,7 @@ from memdb.errors import CorruptionError, KeyTooLarge, UnsupportedType
 
 cdef object _UUID = _uuid.UUID
 cdef object _UTC = _timezone.utc
+cdef object _MICROSECOND = _timedelta(microseconds=1)
 cdef object _EPOCH = _datetime(1970, 1, 1, tzinfo=_timezone.utc)
 
 cdef enum:

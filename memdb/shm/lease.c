@@ -188,7 +188,7 @@ int memdb_lease_peek(struct memdb_lease *lease, struct memdb_entry *entry, void 
     size_t len = entry->size - sizeof *entry;
     if (len > cap || entry->request == 0 || entry->level > MEMDB_LEVEL_FULL)
         return MEMDB_INVALID;
-    if (entry->flags & ~(MEMDB_ENTRY_STAGED | MEMDB_ENTRY_REPEAT))
+    if (entry->flags & ~(MEMDB_ENTRY_STAGED | MEMDB_ENTRY_REPEAT | (entry->kind == MEMDB_ENTRY_COMMIT ? MEMDB_ENTRY_VALIDATE : 0)))
         return MEMDB_INVALID;
     switch (entry->kind) {
     case MEMDB_ENTRY_COMMIT:

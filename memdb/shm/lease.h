@@ -49,7 +49,9 @@ int memdb_lease_check(const struct memdb_lease *lease, uint64_t bytes); /* OK, A
 /* Answers, in the order of the ring, each when everything that it depends on is published at its own level:
  *   OK            lsn = the commit's (of a request that changed nothing: the last one before it), count = keys set and deleted
  *   CONDITION     nothing changed: detail = index of the operation, winner = LSN of the newest version it met (0: none ever)
- *   INVALID, TOO_LARGE   not done: detail = index of the operation, or the limit in bytes
+ *   CONFLICT      nothing changed: what was read (MEMDB_ENTRY_VALIDATE) does not hold; count = enum memdb_conflict (readset.h), detail =
+ *                 index of the entry of the read section (their number: no single one), winner = LSN of the commit that won (0: not known)
+ *   INVALID, TOO_LARGE   not done: detail = index of the operation or of the entry of the read section, or the limit in bytes
  *   FULL, SHM_FULL       not done: detail = arena bytes that were asked for
  *   AGAIN         not done: frames of a STAGED commit were lost or displaced; send all of them again
  *   READ_ONLY, STOPPED   not done: detail = errno, if there was one

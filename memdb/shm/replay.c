@@ -51,7 +51,7 @@ const uint8_t *memdb_op_range_stop(const memdb_op *op, uint8_t *room, size_t *le
     return room;
 }
 
-static void apply_set(memdb_store *store, const memdb_op *op, uint64_t lsn, uint64_t time_us)
+static void apply_set(memdb_store *store, const memdb_op *op, uint64_t lsn, uint64_t time_us, memdb_window *window)
 {
     uint64_t expires = op->expires_us;
     memdb_found old;
@@ -59,9 +59,11 @@ static void apply_set(memdb_store *store, const memdb_op *op, uint64_t lsn, uint
     if ((op->flags & MEMDB_OP_KEEP_TTL) && memdb_store_newest(store, op->key, op->key_len, time_us, &old) == MEMDB_OK)
         expires = old.expires_us;
     memdb_store_put(store, op->key, op->key_len, op->value, op->value_len, expires, lsn, time_us, &existed);
+    if (window != NULL)
+        memdb_window_note_key(window, lsn, op->key, op->key_len);
 }
 
-static void apply_delete(memdb_store *store, const memdb_op *op, uint64_t lsn, uint64_t time_us)
+static void apply_delete(memdb_store *store, const memdb_op *op, uint64_t lsn, uint64_t time_us, memdb_window *window)
 {
     memdb_found old;
     bool existed;
@@ -71,6 +73,18 @@ static void apply_delete(memdb_store *store, const memdb_op *op, uint64_t lsn, u
             return;
     }
     memdb_store_delete(store, op->key, op->key_len, lsn, time_us, &existed);
+    if (window != NULL && existed)
+        memdb_window_note_key(window, lsn, op->key, op->key_len);
+}
+
+static void apply_delete_range(memdb_store *store, const memdb_op *op, uint64_t lsn, uint64_t time_us, memdb_window *window)
+{
+    uint8_t room;
+    size_t stop_len;
+    const uint8_t *stop = memdb_op_range_stop(op, &room, &stop_len);
+    uint64_t deleted = memdb_store_delete_range(store, op->key, op->key_len, stop, stop_len, lsn, time_us);
+    if (window != NULL && deleted > 0)
+        memdb_window_note_range(window, lsn, op->key, op->key_len, stop, stop_len);
 }
 
 static void apply_outcome(memdb_store *store, const uint8_t client_id[16], const struct memdb_outcome *outcome)
@@ -120,7 +134,7 @@ static void begin_ahead(memdb_store *store, lookahead *ahead, const memdb_ops_re
 }
 
 int memdb_apply_ops(memdb_store *store, const void *payload, size_t len, const uint8_t client_id[16], uint64_t request, uint64_t lsn,
-                    uint64_t time_us, uint64_t count)
+                    uint64_t time_us, uint64_t count, memdb_window *window)
 {
     struct memdb_outcome outcome = {request, lsn, count, time_us};
     memdb_ops_reader reader;
@@ -130,21 +144,17 @@ int memdb_apply_ops(memdb_store *store, const void *payload, size_t len, const u
     if (status == MEMDB_OK)
         begin_ahead(store, &ahead, &reader);
     while (status == MEMDB_OK && (status = memdb_ops_next(&reader, &op)) == MEMDB_OK) {
-        uint8_t room;
-        size_t stop_len;
         look_ahead(store, &ahead);
         switch (op.code) {
         case MEMDB_OP_SET:
-            apply_set(store, &op, lsn, time_us);
+            apply_set(store, &op, lsn, time_us, window);
             break;
         case MEMDB_OP_DELETE:
-            apply_delete(store, &op, lsn, time_us);
+            apply_delete(store, &op, lsn, time_us, window);
             break;
-        case MEMDB_OP_DELETE_RANGE: {
-            const uint8_t *stop = memdb_op_range_stop(&op, &room, &stop_len);
-            memdb_store_delete_range(store, op.key, op.key_len, stop, stop_len, lsn, time_us);
+        case MEMDB_OP_DELETE_RANGE:
+            apply_delete_range(store, &op, lsn, time_us, window);
             break;
-        }
         default:
             break; /* CHECK: was judged when it was committed */
         }
@@ -188,7 +198,7 @@ static int replay_commit(memdb_store *store, const memdb_record *record, uint64_
     int status = reserve_record(store, record);
     if (status == MEMDB_OK)
         status = memdb_apply_ops(store, record->body, record->body_len, header->client_id, header->request, header->lsn,
-                                 header->time_us, header->count);
+                                 header->time_us, header->count, NULL);
     if (status != MEMDB_OK)
         return status;
     memdb_store_publish(store, header->lsn);

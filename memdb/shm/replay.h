@@ -5,6 +5,7 @@
 #include "ops.h"
 #include "record.h"
 #include "store.h"
+#include "window.h"
 
 typedef struct memdb_replay_result {
     uint64_t records;             /* commits applied (store NULL: commits seen) */
@@ -33,9 +34,9 @@ struct memdb_outcome { uint64_t request, lsn, count, time_us; };
 _Static_assert(sizeof(struct memdb_outcome) == MEMDB_OUTCOME_VALUE, "outcome value");
 /* Applies the operations of one commit (conditions ignored) and its outcome, in which `count` (counted before the commit was logged:
  * it is in the record) is kept. A client id of zeros keeps no outcome. Shared by commit.c and replay. OK, or DAMAGED (bytes that are no
- * operations: nothing before them is undone). Needs what memdb_op_need() and memdb_outcome_need() said, reserved. */
+ * operations: nothing before them is undone). window (NULL or) is told each key that was set, or was there and deleted. Needs what memdb_op_need() and memdb_outcome_need() said, reserved. */
 int memdb_apply_ops(memdb_store *store, const void *payload, size_t len, const uint8_t client_id[16], uint64_t request, uint64_t lsn,
-                    uint64_t time_us, uint64_t count);
+                    uint64_t time_us, uint64_t count, memdb_window *window);
 /* What applying one operation may allocate, added to *bytes and *new_keys (memdb_store_reserve). keys_in_range: of a DELETE_RANGE. */
 void memdb_op_need(const memdb_op *op, uint64_t keys_in_range, uint64_t *bytes, uint64_t *new_keys);
 void memdb_outcome_need(uint64_t *bytes, uint64_t *new_keys);

@@ -1,4 +1,4 @@
-/* stage.c: frames of large transactions, and validation of a request: everything that is found out before anything is changed.
+/* stage.c: frames of large transactions, and what the operations of a request will do: found out before anything is changed.
  *
  * Invariants: C7 (staging is bounded per client and dies with it or with the writer), 14, and: what is judged here is a private copy,
  * never the client's memory. A payload is walked once to its end before the first effect, so a bad operation at its end
@@ -109,10 +109,10 @@ void memdb_stage_drop_all(struct memdb_client *client)
         staging_clear(&client->staging[i]);
 }
 
-/* ---------------------------------------------------------------- validation --------------------------- */
+/* ---------------------------------------------------------------- preparing ---------------------------- */
 
 /* Spaces: a client writes the mapping only; the group's own leases write all. */
-static int space_allowed(const struct memdb_client *client, uint8_t space)
+int memdb_stage_space_allowed(const struct memdb_client *client, uint8_t space)
 {
     return client->system ? space >= 1 && space < MEMDB_SPACES : space == MEMDB_SPACE_PLAIN;
 }
@@ -127,7 +127,7 @@ static int range_allowed(const memdb_op *op)
 
 static int check_op(const memdb_commit *ctx, const struct memdb_client *client, const memdb_op *op)
 {
-    if (!space_allowed(client, op->key[0]))
+    if (!memdb_stage_space_allowed(client, op->key[0]))
         return MEMDB_INVALID;
     if (op->key_len > ctx->config.max_key_bytes)
         return MEMDB_TOO_LARGE;

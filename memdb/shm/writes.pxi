@@ -83,6 +83,24 @@ cdef int note_id(Outcome *out, Client client, uint64_t number) noexcept:
     return 0
 
 
+_TTL_SECONDS_MAX = 3155760000  # 100 years of 365.25 days
+
+
+cdef uint64_t ttl_us(object ttl) except 0:
+    """Seconds or a timedelta in microseconds."""
+    if isinstance(ttl, _timedelta):
+        us = ttl // _MICROSECOND
+    elif isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
+        raise TypeError(f"ttl must be seconds (int or float) or a timedelta, not {type(ttl).__name__}")
+    elif not 0 < ttl <= _TTL_SECONDS_MAX:
+        us = 0
+    else:
+        us = max(1, int(ttl * 1000000))
+    if not 0 < us <= _TTL_SECONDS_MAX * 1000000:
+        raise ValueError(f"ttl={ttl!r} is out of range: a TTL is more than 0 s and at most 100 years ({_TTL_SECONDS_MAX} s)")
+    return us
+
+
 cdef dict _LEVELS = {"memory": C_LEVEL_MEMORY, "os": C_LEVEL_OS, "full": C_LEVEL_FULL}
 
 
@@ -98,6 +116,7 @@ cdef class Handle(Reads):
     cdef uint64_t max_key
     cdef uint64_t max_value
     cdef uint64_t max_transaction
+    cdef uint64_t seen_lsn     # shown while a rebuild in the only arena has torn it down
     cdef dict unsettled        # ids given up by this handle: the GENERATION word of their time
 
     def _bind(self, attachment, *, str durability, bint readonly, double timeout, max_key_bytes, max_value_bytes,
@@ -212,7 +231,6 @@ cdef class Handle(Reads):
         return pin
 
     cdef list read_many(self, Keys keys, list values):
-        cdef list packed = []
         cdef bytearray codecs = bytearray(keys.count)
         cdef uint8_t *codec_at = <uint8_t *>PyByteArray_AS_STRING(codecs)
         cdef object missing = list(values)
@@ -225,7 +243,7 @@ cdef class Handle(Reads):
             if c_pin_begin(&pin, client.view, client.point_slot, C_PIN_POINT) != C_OK:
                 self.arena_moved(client)
                 continue
-            rc = read_batch(&pin, keys, values, packed, codec_at, &bad_lsn)
+            rc = read_batch(&pin, keys, values, codec_at, &bad_lsn, NULL)
             if c_pin_end(&pin) == C_OK:
                 break
             values[:] = missing
@@ -239,7 +257,10 @@ cdef class Handle(Reads):
     @property
     def lsn(self) -> int:
         """The LSN of the newest commit that readers see."""
-        return c_load_acquire(&self.live().view.header.published)
+        cdef uint64_t published = c_load_acquire(&self.live().view.header.published)
+        if published != 0:
+            self.seen_lsn = published
+        return self.seen_lsn
 
     @property
     def durable_lsn(self) -> int:
@@ -273,31 +294,56 @@ cdef class Handle(Reads):
             raise ReadOnlyError("this handle was opened with readonly=True; open another one to write")
         return 0
 
-    cdef int add_set(self, Ops *ops, object key, object value, int flags, uint64_t if_lsn) except -1:
-        cdef KeyBytes encoded
+    cdef uint64_t now_us(self) except? 0:
+        """The time of rule R3, in microseconds since 1970: nothing that this process has seen expire is alive at it."""
+        cdef Client client = self.live()
+        cdef c_pin pin
+        memset(&pin, 0, sizeof(pin))
+        pin.view = client.view[0]
+        return max(c_pin_time(&pin), c_clock_us())  # that of pins is a tick of the kernel behind the clock
+
+    cdef int expiry_of(self, object ttl, uint64_t *expires_us) except -1:
+        """The flags of a SET for *ttl* (None, KEEP, seconds or a timedelta), and when it expires (0: it doesn't)."""
+        expires_us[0] = 0
+        if ttl is None:
+            return 0
+        if ttl is _KEEP:
+            return C_KEEP_TTL
+        expires_us[0] = self.now_us() + ttl_us(ttl)
+        return C_HAS_TTL
+
+    cdef int add_stored(self, Ops *ops, KeyBytes *key, const uint8_t *value, Py_ssize_t size, int flags, uint64_t if_lsn,
+                        uint64_t expires_us) except -1:
+        """A SET of stored bytes: payload and codec byte."""
         cdef c_op op
-        cdef object stored = None
-        memset(&op, 0, sizeof(op))
-        if type(value) is bytes:
-            # The NUL that CPython keeps behind every bytes object is the codec byte of raw bytes.
-            op.value = <const uint8_t *>PyBytes_AS_STRING(value)
-            size = PyBytes_GET_SIZE(value) + 1
-        else:
-            stored = self.encode_value(value)
-            op.value = <const uint8_t *>PyBytes_AS_STRING(stored)
-            size = PyBytes_GET_SIZE(stored)
         if <uint64_t>size - 1 > self.max_value:
             raise ValueTooLarge(f"the value takes {size - 1} bytes and max_value_bytes is {self.max_value} bytes: store it in "
                                 "parts, or open the database with a larger max_value_bytes",
                                 size=size - 1, limit=self.max_value)
-        key_encode_checked(&encoded, key, self.max_key)
+        memset(&op, 0, sizeof(op))
         op.code = C_OP_SET
         op.flags = <uint8_t>flags
-        op.if_lsn = if_lsn
-        op.key, op.key_len = encoded.at, <uint16_t>encoded.size
-        op.value_len = <uint32_t>size
+        op.if_lsn, op.expires_us = if_lsn, expires_us
+        op.key, op.key_len = key.at, <uint16_t>key.size
+        op.value, op.value_len = value, <uint32_t>size
+        return ops_add(ops, &op, self.max_transaction)
+
+    cdef int add_set(self, Ops *ops, object key, object value, int flags, uint64_t if_lsn, uint64_t expires_us=0) except -1:
+        cdef KeyBytes encoded
+        cdef const uint8_t *at
+        cdef Py_ssize_t size
+        cdef object stored = None
+        if type(value) is bytes:
+            # The NUL that CPython keeps behind every bytes object is the codec byte of raw bytes.
+            at = <const uint8_t *>PyBytes_AS_STRING(value)
+            size = PyBytes_GET_SIZE(value) + 1
+        else:
+            stored = self.encode_value(value)
+            at = <const uint8_t *>PyBytes_AS_STRING(stored)
+            size = PyBytes_GET_SIZE(stored)
+        key_encode_checked(&encoded, key, self.max_key)
         try:
-            ops_add(ops, &op, self.max_transaction)
+            self.add_stored(ops, &encoded, at, size, flags, if_lsn, expires_us)
         finally:
             key_free(&encoded)
         return 0
@@ -322,8 +368,11 @@ cdef class Handle(Reads):
             key_free(&encoded)
         return 0
 
-    cdef int commit(self, Ops *ops, int level, Outcome *out) except -1:
-        """Sends the operations as one commit and waits for its answer: status OK, CONDITION or CONFLICT, or an error is raised."""
+    cdef int commit(self, Ops *ops, int level, Outcome *out, double timeout=0) except -1:
+        """Sends the operations as one commit and waits for its answer: status OK, CONDITION or CONFLICT, or an error is raised.
+
+        *timeout*: seconds without progress; 0: the handle's.
+        """
         cdef Client client, asked = None
         cdef Patience patience
         cdef uint64_t number = 0
@@ -333,7 +382,7 @@ cdef class Handle(Reads):
             raise transaction_too_large(ops.size, self.max_transaction)
         (<uint32_t *>(ops.at + ops.base))[0] = ops.count
         (<uint32_t *>(ops.at + ops.base))[1] = 0
-        patience_init(&patience, self.timeout)
+        patience_init(&patience, timeout if timeout > 0 else self.timeout)
         while True:
             try:
                 client = self.live()
@@ -400,8 +449,9 @@ cdef class Handle(Reads):
                 return 0
             number = client.find_number()
             if number == 0 and client.out_of_patience(patience):
-                raise Timeout(f"{<int>C_CELLS} writes of this process are under way and none ended for {self.timeout:g} s: "
-                              f"{client.describe_writer()}; nothing was sent", seconds=self.timeout)
+                seconds = patience.limit_us / 1e6
+                raise Timeout(f"{<int>C_CELLS} writes of this process are under way and none ended for {seconds:g} s: "
+                              f"{client.describe_writer()}; nothing was sent", seconds=seconds)
         return number
 
     cdef int exchange(self, Client client, uint64_t number, Ops *ops, int level, int flags, Outcome *out,
@@ -427,7 +477,7 @@ cdef class Handle(Reads):
             raise
         if client.no_writer():
             return self.give_up_writing(client, number, sent, flags, out)
-        return self.give_up(client, number, sent, flags)
+        return self.give_up(client, number, sent, flags, patience.limit_us / 1e6)
 
     cdef int sort_move(self, Client client) except -100:
         """The ring was left before the last entry: again under the same number, here or in another group."""
@@ -451,14 +501,14 @@ cdef class Handle(Reads):
         why = self._attachment.why_read_only()
         return ReadOnlyError("the engine takes no writes now; db.info() says why") if why is None else why
 
-    cdef int give_up(self, Client client, uint64_t number, bint sent, int flags) except -100:
+    cdef int give_up(self, Client client, uint64_t number, bint sent, int flags, double seconds) except -100:
         """Patience is over."""
         who = client.describe_writer()
         if client.withdraw(number, sent, flags):
-            raise Timeout(f"the writer did not take the write for {self.timeout:g} s without progress, and it was withdrawn: "
-                          f"it is certainly not done; {who}; try again, or see engine.log", seconds=self.timeout)
+            raise Timeout(f"the writer did not take the write for {seconds:g} s without progress, and it was withdrawn: "
+                          f"it is certainly not done; {who}; try again, or see engine.log", seconds=seconds)
         self.note_unsettled(client, number)
-        raise self.unknown(client, number, f"for {self.timeout:g} s without progress; {who}")
+        raise self.unknown(client, number, f"for {seconds:g} s without progress; {who}")
 
     cdef object unknown(self, Client client, uint64_t number, str why):
         return OutcomeUnknown(f"the writer took the write and it could not be settled {why}; ask db.outcome(error.id) later",
@@ -554,4 +604,6 @@ cdef class Handle(Reads):
             client.collect(request)
             if request.given_up:
                 return None
-        return False if self.find_outcome(id[:16], number, &out) == 0 else True
+        if self.find_outcome(id[:16], number, &out) != 0:
+            return True
+        return None if client.may_come_back(request, number) else False

@@ -1,14 +1,15 @@
 /*
  * The writer killed at every one of its stores to shared memory, rotations included: a successor reads the arena, applies both halves of
  * the log buffer, resumes the segment; the client sends again what was taken and not answered. Nothing that was answered is lost, every
- * request is in the log exactly once, and the state is that of all of them.
+ * request is in the log exactly once, and the state is that of all of them. Every other request is validated, by reads that its own
+ * effect makes void: sent again after it was applied it has to be answered as it was.
  * The private memory of a killed writer is left behind, as by a kill, so there is no leak check.
  * CTEST-MODES: plain
  * CTEST-CFLAGS: -DMEMDB_STORE_HOOK -DMEMDB_BLOCK_MAX=4
  */
 #include <setjmp.h>
 
-#include "commit_rig.h"
+#include "validate_rig.h"
 
 #define REQUESTS 8u
 #define LIMIT (UINT64_C(1) << 20)
@@ -33,7 +34,8 @@ struct life {
 
 static void send(struct life *life, uint64_t request, uint8_t flags)
 {
-    static struct payload payload;
+    static struct payload payload, whole;
+    static struct section section;
     uint64_t rest = armed;
     char key[16], value[16];
     armed = 0; /* the client is not the one who dies */
@@ -46,9 +48,17 @@ static void send(struct life *life, uint64_t request, uint8_t flags)
         snprintf(key, sizeof key, "k%u", (unsigned)request - 1);
         payload_op(&payload, MEMDB_OP_DELETE, 0, key, NULL, 0);
     }
-    struct memdb_entry entry = {.size = (uint32_t)(sizeof entry + payload.len), .kind = MEMDB_ENTRY_COMMIT, .request = request, .flags = flags,
+    section_begin(&section, 1);
+    section.word = 0; /* as in rig_config */
+    snprintf(key, sizeof key, "k%u", (unsigned)request);
+    section_point(&section, key, 0);
+    section_join(&section, &payload, &whole);
+    const struct payload *sent = request % 2 ? &payload : &whole;
+    if (request % 2 == 0)
+        flags |= MEMDB_ENTRY_VALIDATE;
+    struct memdb_entry entry = {.size = (uint32_t)(sizeof entry + sent->len), .kind = MEMDB_ENTRY_COMMIT, .request = request, .flags = flags,
                                 .level = (uint8_t)(request % 3), .cell = (uint32_t)(request % MEMDB_CELLS)};
-    CHECK_EQUAL(memdb_lease_submit(life->lease, life->rig.board, &entry, payload.bytes), MEMDB_OK);
+    CHECK_EQUAL(memdb_lease_submit(life->lease, life->rig.board, &entry, sent->bytes), MEMDB_OK);
     life->ends[request] = memdb_load_relaxed(&life->lease->ring_tail);
     armed = rest;
 }
