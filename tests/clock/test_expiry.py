@@ -1,7 +1,7 @@
 """Expiry under a clock that steps (rule R3): nothing comes back, and nothing that a snapshot sees goes.
 
-Invariant: times to live are some thousand seconds and 500, steps are thousands, so that nobody is near the instant
-of an expiry however long a test takes.
+Invariant: times to live are some thousand seconds and 500, steps are thousands, so that nobody is near the
+instant of an expiry however long a test takes.
 """
 
 import os
