@@ -470,7 +470,7 @@ def _fill(db: memdb.Database) -> None:
     what="arena is at its limit",
     who="max_memory",
     limit="4194304 bytes",
-    next="delete.*db.readers\\(\\).*larger max_memory",
+    next="delete something.*larger max_memory",
     facts=("limit",),
 )
 def a_full_arena(scene: Scene) -> None:
