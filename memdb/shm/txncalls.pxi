@@ -275,7 +275,7 @@ cdef class TxnHandle(TxnCommit):
         """Adds *by* to the number under *key*, where missing counts as 0, and returns the sum. The TTL is kept.
 
         Reads the key, so it can conflict; ``increment`` of the database never does. Raises TypeError if either is no int or
-        float, and as ``set``. Cost: a read and a write in memory.
+        float (a bool is none), and as ``set``. Cost: a read and a write in memory.
 
         >>> tx.increment("visits", 2)
         3
@@ -285,10 +285,10 @@ cdef class TxnHandle(TxnCommit):
         cdef uint64_t lsn
         self.begin_write()
         try:
-            check_increment(by)
+            by = addend(by)
             stored = self.key_to_write(key)
             old = self.present(stored, &lsn)
-            total = add_numbers(key, 0 if old is None else self.own_value(old), by)
+            total = by if old is None else added(key, self.own_value(old), by)
             self.put(stored, self.write_of(total, 0 if old is None else old.expires_us))
             return total
         finally:
@@ -533,13 +533,13 @@ def checked_pairs(source):
         yield pair
 
 
-cdef int check_increment(object by) except -1:
-    if type(by) not in (int, float):
-        raise TypeError(f"by must be an int or a float, not {type(by).__name__}")
-    return 0
+cdef object addend(object by):
+    if isinstance(by, bool) or not isinstance(by, (int, float)):
+        raise TypeError(f"by must be an int or float, not {type(by).__name__}")
+    return int(by) if isinstance(by, int) else float(by)
 
 
-cdef object add_numbers(object key, object value, object by):
-    if type(value) not in (int, float):
-        raise TypeError(f"increment: the value of {shown(key)} is no number but {type(value).__name__}")
+cdef object added(object key, object value, object by):
+    if type(value) is not int and type(value) is not float:
+        raise TypeError(f"increment({key!r}): its value is a {type(value).__name__}, and only an int or float can be incremented")
     return value + by
