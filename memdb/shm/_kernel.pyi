@@ -191,7 +191,7 @@ class PipelineHandle:
         self, start: Any = None, stop: Any = None, *, prefix: Any = None, durability: str | None = None
     ) -> None: ...
 
-# ==== txn.pxi, txnscan.pxi, txncommit.pxi, txncalls.pxi: transactions ================================
+# ==== txn.pxi, txnscan.pxi, txncommit.pxi, txnreads.pxi, txncalls.pxi: transactions =================
 
 class Savepoint: ...
 
