@@ -90,7 +90,6 @@ class Opening:
         self._looked_at = 0.0
         self._nudged = self._interrupted = False
         self._triggers = Triggers(options, clock.monotonic())
-        self._own_request = 0
         self._old_arena: int | None = None
         self._old_at = FAR  # when to look next whether it still has readers
         self._old_wait = OLD_WAIT
@@ -410,15 +409,7 @@ class Opening:
         start = b"\x02o" + client_id
         stop = start + b"\xff" * 2
         payload = kernel.ops_build([{"op": "delete_range", "key": start, "value": stop}])
-        self._own_request += 1
-        kernel.lease_submit(
-            self._segs.group_lease,
-            self._segs.board,
-            self._own_request % 64,
-            self._own_request,
-            payload,
-            level=0,
-        )
+        kernel.lease_send(self._segs.group_lease, self._segs.board, payload)
 
     def _nudge(self) -> None:
         """The sync thread, after work: lets the loop look at triggers now and then, never when idle."""

@@ -98,6 +98,7 @@ cdef class Client:
     cdef readonly Mapping board_mapping
     cdef readonly Mapping page_mapping
     cdef readonly bytes client_id
+    cdef public double snapshot_max_age  # the engine's option, seconds: for texts
     cdef c_lease *lease
     cdef c_board *board
     cdef c_page *page
@@ -153,6 +154,14 @@ cdef class Client:
         self.epoch = epoch
         self.word = 0  # no generation's: the next operation attaches its view
 
+    def keep_time(self, Client old not None):
+        """Time does not go back in this process, though its engine was replaced (rule R3): goes on from the time of *old*."""
+        cdef uint64_t latest
+        if old.forks == fork_count and not old.lease_mapping.closed:
+            latest = c_load_relaxed(&old.lease.latest_time)
+            if latest > c_load_relaxed(&self.lease.latest_time):
+                c_store_relaxed(&self.lease.latest_time, latest)
+
     # ---- generations
 
     cdef int refresh(self) except -100:
@@ -169,6 +178,7 @@ cdef class Client:
         if rc != C_OK:
             raise CorruptionError(f"the header of the arena of generation {word & 0xffffffff} is malformed; "
                                   "end the engine with `memdb stop` and open again", "arena", 0)
+        self.views[parity].latest = &self.lease.latest_time
         self.view = &self.views[parity]
         self.point_slot = &self.lease.slots[parity][POINT_SLOT]
         self.word = word

@@ -87,6 +87,7 @@ cdef extern from "layout.h":
         c_a64 ring_tail
         c_a64 ring_head
         c_a64 next_request
+        c_a64 latest_time
         c_a32 slots_used
         c_result results[64]
         c_slot slots[2][512]
@@ -105,6 +106,7 @@ cdef extern from "arena.h":
         const uint8_t *base
         uint64_t size
         unsigned parity
+        c_a64 *latest
     int c_view_attach "memdb_view_attach"(c_view *view, const void *base, uint64_t size, unsigned parity) nogil
 
 cdef extern from "epoch.h":
@@ -121,7 +123,7 @@ cdef extern from "epoch.h":
     int c_pin_leave "memdb_pin_leave"(c_pin *pin) nogil
     int c_pin_enter "memdb_pin_enter"(c_pin *pin) nogil
     void c_pin_close "memdb_pin_close"(c_pin *pin) nogil
-    uint64_t c_pin_time "memdb_pin_time"(c_pin *pin) nogil
+    uint64_t c_view_time "memdb_view_time"(const c_view *view) nogil
     int c_hazard_set "memdb_hazard_set"(c_lease *lease, unsigned parity, c_ref owner) nogil
     void c_hazard_clear "memdb_hazard_clear"(c_lease *lease, unsigned parity, int index) nogil
 
@@ -143,6 +145,7 @@ cdef extern from "store.h":
         uint32_t max_count
         size_t needed
     int c_store_get "memdb_store_get"(c_pin *pin, const void *key, size_t length, c_found *found) nogil
+    int c_store_quick_count "memdb_store_quick_count"(const c_view *view, unsigned space, uint64_t now_us, uint64_t *count) nogil
     int c_store_get_many "memdb_store_get_many"(c_pin *pin, const uint8_t *keys, const uint32_t *ends, size_t n,
                                                 c_found *found) nogil
     int c_store_count "memdb_store_count"(c_pin *pin, const void *start, size_t start_len, const void *stop,
