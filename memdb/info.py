@@ -207,7 +207,7 @@ class Info:
     no longer held), ``syncs`` (of the log), ``rounds`` (turns with work), ``parks`` (times it went to sleep);
     ``pending`` (under way now)."""
     reaped: Figures = field(default_factory=lambda: Figures({}))
-    """Counters of expired keys: ``batches`` of deletes, ``keys`` in them."""
+    """Counters of expired keys: ``batches`` and the ``deletes`` in them."""
     pressure: Figures = field(default_factory=lambda: Figures({}))
     """Counters of a full arena: ``times`` (steps taken for room), ``revoked`` (snapshots that gave way),
     ``refused`` (commits answered ArenaFullError)."""

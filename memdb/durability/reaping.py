@@ -38,11 +38,11 @@ class Reaping:
         self._seen: int | None = None
         self._not_before = 0.0
         self.at = clock.monotonic() + _FAR
-        self.batches = self.keys = 0
+        self.batches = self.deletes = 0
 
     def figures(self) -> dict[str, int]:
         """Since this writer began: batches, and expired keys that were handed out to be deleted."""
-        return {"batches": self.batches, "keys": self.keys}
+        return {"batches": self.batches, "deletes": self.deletes}
 
     def look(self, store: kernel.Store) -> float:
         """When the next batch is due; called before each wait."""
@@ -76,9 +76,9 @@ class Reaping:
         """A batch without a pace, while a commit waits for room; was anything deleted?"""
         if store.next_expiry is None or store.next_expiry > self._now_us(store):
             return False
-        before = self.keys
+        before = self.deletes
         done, _ = self._commit_batch(store, commit, lease)
-        return done and self.keys > before
+        return done and self.deletes > before
 
     def _commit_batch(
         self, store: kernel.Store, commit: kernel.Commit, lease: kernel.Mapping
@@ -102,5 +102,5 @@ class Reaping:
         if status != kernel.STATUS_OK:
             return False, max(-status, 0)
         self.batches += 1
-        self.keys += count
+        self.deletes += count
         return True, 0

@@ -51,7 +51,7 @@ def test_nothing_is_due_where_nothing_expires() -> None:
     assert machine.engine._reaping.look(machine.engine.store) > now + 86400
     machine.clock.advance(1000)
     run(machine)
-    assert machine.engine.info()["reaped"] == {"batches": 0, "keys": 0}
+    assert machine.engine.info()["reaped"] == {"batches": 0, "deletes": 0}
 
 
 def test_what_is_due_goes_in_batches_with_pauses_of_nine_times_their_length(
@@ -103,7 +103,7 @@ def test_a_key_that_got_a_later_time_stays() -> None:
     machine.clock.advance(200)
     for _ in range(3):
         run(machine)
-    assert machine.engine.info()["reaped"]["keys"] == 0
+    assert machine.engine.info()["reaped"]["deletes"] == 0
     assert set(machine.names()) == {"a", "b"}
 
 
@@ -210,7 +210,7 @@ def test_under_pressure_what_has_expired_goes_first_and_without_a_pace() -> None
         )
         assert status == 0, number
     assert machine.engine.info()["pressure"]["refused"] == 0
-    assert machine.engine.info()["reaped"]["keys"] >= 1000
+    assert machine.engine.info()["reaped"]["deletes"] >= 1000
     assert not machine.engine.store.audit()
 
 
