@@ -27,6 +27,7 @@ class Client:
     board_mapping: Mapping
     page_mapping: Mapping
     client_id: bytes
+    snapshot_max_age: float
     def __init__(
         self,
         arena0: Mapping,

@@ -123,7 +123,7 @@ cdef extern from "epoch.h":
     int c_pin_leave "memdb_pin_leave"(c_pin *pin) nogil
     int c_pin_enter "memdb_pin_enter"(c_pin *pin) nogil
     void c_pin_close "memdb_pin_close"(c_pin *pin) nogil
-    uint64_t c_pin_time "memdb_pin_time"(c_pin *pin) nogil
+    uint64_t c_view_time "memdb_view_time"(const c_view *view) nogil
     int c_hazard_set "memdb_hazard_set"(c_lease *lease, unsigned parity, c_ref owner) nogil
     void c_hazard_clear "memdb_hazard_clear"(c_lease *lease, unsigned parity, int index) nogil
 
@@ -145,6 +145,7 @@ cdef extern from "store.h":
         uint32_t max_count
         size_t needed
     int c_store_get "memdb_store_get"(c_pin *pin, const void *key, size_t length, c_found *found) nogil
+    int c_store_quick_count "memdb_store_quick_count"(const c_view *view, unsigned space, uint64_t now_us, uint64_t *count) nogil
     int c_store_get_many "memdb_store_get_many"(c_pin *pin, const uint8_t *keys, const uint32_t *ends, size_t n,
                                                 c_found *found) nogil
     int c_store_count "memdb_store_count"(c_pin *pin, const void *start, size_t start_len, const void *stop,
@@ -197,6 +198,7 @@ cdef extern from "ops.h":
         C_IF_VERSION "MEMDB_OP_IF_VERSION"
         C_IF_ABSENT "MEMDB_OP_IF_ABSENT"
         C_IF_PRESENT "MEMDB_OP_IF_PRESENT"
+        C_HAS_TTL "MEMDB_OP_HAS_TTL"
         C_KEEP_TTL "MEMDB_OP_KEEP_TTL"
     ctypedef struct c_op "memdb_op":
         uint8_t code

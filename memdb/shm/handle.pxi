@@ -152,7 +152,11 @@ cdef class Attached(Reads):
         return codec_indexes(codec_at, keys.count)
 
     def __len__(self):
-        return c_load_acquire(&self.live().view.header.counts[C_SPACE_PLAIN])
+        cdef Client client = self.live()
+        cdef uint64_t count = 0
+        if c_store_quick_count(client.view, C_SPACE_PLAIN, c_view_time(client.view), &count) == C_OK:
+            return count
+        return self._count()  # some keys have expired and are not reaped yet
 
     @property
     def lsn(self) -> int:

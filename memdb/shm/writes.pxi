@@ -61,11 +61,7 @@ cdef class Handle(Attached):
 
     cdef uint64_t now_us(self) except? 0:
         """The time of rule R3, in microseconds since 1970: nothing that this process has seen expire is alive at it."""
-        cdef Client client = self.live()
-        cdef c_pin pin
-        memset(&pin, 0, sizeof(pin))
-        pin.view = client.view[0]
-        return max(c_pin_time(&pin), c_clock_us())  # that of pins is a tick of the kernel behind the clock
+        return max(c_view_time(self.live().view), c_clock_us())  # that of reads is a tick of the kernel behind the clock
 
     cdef int expiry_of(self, object ttl, uint64_t *expires_us) except -1:
         """The flags of a SET for *ttl* (None, KEEP, seconds or a timedelta), and when it expires (0: it doesn't)."""
