@@ -90,7 +90,7 @@ def test_what_is_due_goes_in_batches_with_pauses_of_nine_times_their_length(
         left.append(keys(machine))
         machine.clock.advance(0.010)
     assert sorted(set(left), reverse=True) == [601, 345, 89, 1]
-    assert (left.index(345), left.index(89), left.index(1)) == (1, 10, 19), "nine pauses of 10 ms after each 10 ms"
+    assert (left.index(345), left.index(89), left.index(1)) == (1, 10, 19), "9 x 10 ms after each 10 ms"
     assert machine.names() == {"stays": b"1"}
     assert machine.engine.store.next_expiry is None
 
