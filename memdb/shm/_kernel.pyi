@@ -27,6 +27,7 @@ class Client:
     board_mapping: Mapping
     page_mapping: Mapping
     client_id: bytes
+    snapshot_max_age: float
     def __init__(
         self,
         arena0: Mapping,
@@ -451,6 +452,7 @@ class Commit:
         lsn_step: int = ...,
         quota: int = 64,
         last_lsn: int = 0,
+        word: int = 0,
     ) -> None: ...
     def add_lease(self, lease: Mapping, system: bool = False) -> None: ...
     def remove_lease(self, lease: Mapping) -> None: ...
