@@ -8,12 +8,14 @@ Invariants:
   files go only after a manifest that no longer names them.
 * It can end anywhere and be repeated with the same result: it changes no byte of a file that a manifest
   names.
-* It is a function over the file seam and a maker of stores: no process, no thread, no clock of its own.
+* It is a function over the file seam and a maker of stores: no process, no clock of its own, and a thread
+  only where the caller allows one.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from memdb.durability import checkpoints, judge, segments
 from memdb.durability.files import Files
@@ -77,14 +79,24 @@ class _Piece:
     judgement: Judgement
 
 
+_Judged = tuple[list[_Piece], dict[int, Judgement], list[Cut]]
+
+
 def recover(
-    files: Files, manifest: Manifest, make_store: StoreMaker, mode: str, progress: Progress | None = None
+    files: Files,
+    manifest: Manifest,
+    make_store: StoreMaker,
+    mode: str,
+    progress: Progress | None = None,
+    *,
+    threads: bool = False,
 ) -> Recovered:
     """Rebuilds the state from disk. CorruptionError (with file, offset, lsn), FormatTooNew, ArenaFullError,
-    OSError."""
+    OSError. ``threads``: the log is read and judged on another core while the checkpoint is loaded."""
     report = RecoveryReport("disk")
-    store, checkpoint_lsn = _load_checkpoint(files, manifest, make_store, report)
-    pieces, ends, cuts = _judge_log(files, manifest, checkpoint_lsn, mode)
+    with _LogAhead(files, manifest, mode, threads) as log:
+        store, checkpoint_lsn = _load_checkpoint(files, manifest, make_store, report)
+        pieces, ends, cuts = log.above(checkpoint_lsn)
     total = sum(piece.judgement.end for piece in pieces)
     done, lsn = 0, checkpoint_lsn
     for piece in pieces:
@@ -164,9 +176,33 @@ def _load_checkpoint(
 # log
 
 
-def _judge_log(
-    files: Files, manifest: Manifest, checkpoint_lsn: int, mode: str
-) -> tuple[list[_Piece], dict[int, Judgement], list[Cut]]:
+class _LogAhead:
+    """Judges the log above the newest checkpoint, ahead of being asked if it has a thread."""
+
+    def __init__(self, files: Files, manifest: Manifest, mode: str, threads: bool) -> None:
+        self._files, self._manifest, self._mode = files, manifest, mode
+        self._newest = max((one.lsn for one in manifest.checkpoints), default=EMPTY_LSN)
+        self._pool = ThreadPoolExecutor(1, "memdb-log") if threads else None
+        self._judging = self._pool.submit(self._judge, self._newest) if self._pool is not None else None
+
+    def _judge(self, checkpoint_lsn: int) -> _Judged:
+        return _judge_log(self._files, self._manifest, checkpoint_lsn, self._mode)
+
+    def above(self, checkpoint_lsn: int) -> _Judged:
+        """Pieces, ends and cuts of the log above that checkpoint."""
+        if self._judging is None or checkpoint_lsn != self._newest:  # the newest one was damaged
+            return self._judge(checkpoint_lsn)
+        return self._judging.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+
+def _judge_log(files: Files, manifest: Manifest, checkpoint_lsn: int, mode: str) -> _Judged:
     """The pieces to replay; judgements of segments that end here and now; what is cut (``until_damage``: at
     most one place)."""
     known = frozenset((manifest.database, *manifest.ancestors))

@@ -19,6 +19,8 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
+#include "hugepage.h"
+
 enum page_kind { PAGE_BEYOND = 0, PAGE_FREE, PAGE_SLAB, PAGE_RUN, PAGE_BODY, PAGE_PUNCHED, PAGE_HEADER };
 
 #define CLASSES 76u
@@ -46,6 +48,7 @@ struct memdb_arena {
     uint32_t free_pages;   /* backed and free */
     uint32_t punched_pages;
     uint32_t chunk;        /* pages of one step of growth */
+    memdb_gathering gathering;
     uint64_t used_bytes, blocks;
     uint32_t partial[CLASSES];
     uint32_t bins[BINS];
@@ -429,6 +432,13 @@ uint64_t memdb_arena_punch(struct memdb_arena *a)
     }
     memdb_arena_figures(a);
     return given;
+}
+
+bool memdb_arena_gather(struct memdb_arena *a)
+{
+    if (a->fd < 0 || a->punched_pages > 0) /* gathering would back again what was given back */
+        return false;
+    return memdb_gather_next(&a->gathering, a->base, (uint64_t)a->frontier * MEMDB_PAGE);
 }
 
 /* ---------------------------------------------------------------- life --------------------------------- */

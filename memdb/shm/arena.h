@@ -69,6 +69,8 @@ uint64_t memdb_arena_blocks(const memdb_arena *arena); /* blocks handed out */
 void memdb_arena_figures(memdb_arena *arena);          /* stores used, reserved and free bytes in the header */
 /* Gives whole free pages back to the kernel (R6: the caller has made sure that no slot can reach them). */
 uint64_t memdb_arena_punch(memdb_arena *arena);
+/* Gathers the next 2 MiB of backed memory into a huge page (hugepage.h): about a millisecond. False: nothing to do. */
+bool memdb_arena_gather(memdb_arena *arena);
 /* 0 if the books balance: every page is free, a run, or a slab whose counts match. */
 int memdb_arena_audit(memdb_arena *arena);
 

@@ -11,8 +11,17 @@
 #define FILL (MEMDB_BLOCK_MAX - MEMDB_BLOCK_MAX / 8) /* room for a few inserts before the first split */
 #define BATCH_BYTES (256u * 1024u)
 
+#define UNINDEXED 32u /* cells on their way into the hash index */
+
+struct memdb_unindexed {
+    uint32_t tag;
+    memdb_ref cell; /* 0: none */
+};
+
 struct memdb_bulk {
     memdb_draft draft;
+    struct memdb_unindexed unindexed[UNINDEXED];
+    uint32_t added;
     memdb_ref node, last_cell; /* owner of the draft; the last cell in or before it */
     memdb_ref tails[MEMDB_HEIGHT_MAX];
     uint64_t highest;
@@ -70,6 +79,23 @@ static void next_block(memdb_store *s, memdb_ref cell)
     bulk->draft.count = bulk->draft.common = 0;
 }
 
+/* The hash index is written at random: each slot is asked for a few keys before it is stored. */
+static void index_later(memdb_store *s, uint32_t tag, memdb_ref cell)
+{
+    struct memdb_unindexed *place = &s->bulk->unindexed[s->bulk->added++ % UNINDEXED];
+    if (place->cell)
+        memdb_hash_insert(&s->hash, place->tag, place->cell);
+    *place = (struct memdb_unindexed){tag, cell};
+    memdb_hash_hint(&s->hash, tag);
+}
+
+static void index_rest(memdb_store *s)
+{
+    for (uint32_t i = 0; i < UNINDEXED; i++)
+        if (s->bulk->unindexed[i].cell)
+            memdb_hash_insert(&s->hash, s->bulk->unindexed[i].tag, s->bulk->unindexed[i].cell);
+}
+
 int memdb_bulk_add(memdb_store *s, const void *key, size_t len, const void *value, size_t value_len, uint64_t expires_us, uint64_t lsn)
 {
     struct memdb_bulk *bulk = s->bulk;
@@ -82,7 +108,7 @@ int memdb_bulk_add(memdb_store *s, const void *key, size_t len, const void *valu
         if (memdb_stored_compare(memdb_cell_key(last), last_len, &probe) >= 0)
             return MEMDB_INVALID;
     }
-    int status = memdb_store_reserve(s, memdb_store_cost_put(len, value_len), 1, MEMDB_FOR_RECOVERY);
+    int status = memdb_store_reserve(s, memdb_store_cost_put(len, value_len), 1 + UNINDEXED, MEMDB_FOR_RECOVERY);
     if (status != MEMDB_OK)
         return status;
     memdb_ref ref = memdb_store_new_cell(s, &probe, value, value_len, expires_us, lsn);
@@ -93,7 +119,7 @@ int memdb_bulk_add(memdb_store *s, const void *key, size_t len, const void *valu
     bulk->draft.prefixes[bulk->draft.count++] = memdb_probe_prefix(&probe, 0);
     bulk->last_cell = ref;
     uint32_t tag = memdb_hash_tag(memdb_hash_key(key, len, s->header->hash_seed));
-    memdb_hash_insert(&s->hash, tag, ref);
+    index_later(s, tag, ref);
     if (expires_us)
         memdb_expiry_note(s, tag, 0, expires_us);
     s->counts[probe.bytes[0] % MEMDB_SPACES]++;
@@ -106,6 +132,7 @@ int memdb_bulk_finish(memdb_store *s)
     struct memdb_bulk *bulk = s->bulk;
     if (bulk->draft.count)
         close_block(s, 0);
+    index_rest(s);
     for (unsigned space = 0; space < MEMDB_SPACES; space++)
         memdb_store_relaxed(&s->header->counts[space], (uint64_t)s->counts[space]);
     if (bulk->highest > s->applied) {

@@ -15,6 +15,7 @@
 #define RECLAIM_SHARE 4u    /* items a turn for each of them: more than a commit leaves behind */
 #define RECLAIM_HARD 4096u  /* items a turn when a request waits for room */
 #define RECLAIM_TURNS 256u
+#define GATHER_APART_US 20000u /* between two pieces while work flows: about a millisecond of twenty */
 #define DEFAULT_QUOTA 32u
 #define TRANSACTION_MAX (UINT64_C(1) << 31) /* a record's size is a 32-bit word */
 #define DEFAULT_LSN_STEP (UINT64_C(1) << 20)
@@ -454,6 +455,8 @@ int memdb_commit_step(memdb_commit *ctx)
     if (ctx->reclaim_debt >= RECLAIM_EVERY) {
         memdb_store_reclaim(ctx->store, ctx->reclaim_debt * RECLAIM_SHARE);
         ctx->reclaim_debt = 0;
+        if (ctx->mono_us - ctx->gathered_at >= GATHER_APART_US && memdb_arena_gather(memdb_store_arena(ctx->store)))
+            ctx->gathered_at = ctx->mono_us;
     }
     memdb_clients_bury(ctx);
     if (ctx->report_failure) {

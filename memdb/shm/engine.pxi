@@ -617,9 +617,12 @@ cdef class _Batches:
     cdef memdb_scan scan
     cdef size_t max_bytes
     cdef bint begun
+    cdef bytes start  # the scan's bounds lie in these
+    cdef bytes stop
 
     def __cinit__(self, Reader reader, size_t max_bytes, bytes start, bytes stop):
         self.reader = reader
+        self.start, self.stop = start, stop
         self.max_bytes = max(max_bytes, <size_t>4096)
         if memdb_scan_init(&self.scan, PyBytes_AS_STRING(start), len(start), PyBytes_AS_STRING(stop), len(stop), False,
                            <uint64_t>-1, False) != MEMDB_OK:

@@ -97,6 +97,8 @@ int memdb_hash_init(memdb_hash *, memdb_arena *, memdb_retire, uint64_t expected
 /* Room for that many more keys: may allocate a table and begin to move. OK, FULL, SHM_FULL. */
 int memdb_hash_reserve(memdb_hash *, uint64_t new_keys, enum memdb_purpose purpose);
 void memdb_hash_insert(memdb_hash *, uint32_t tag, memdb_ref cell); /* key is not in; reserved */
+/* Asks for the cache line where the tag's search begins, some keys before it is needed. */
+static inline void memdb_hash_hint(const memdb_hash *h, uint32_t tag) { __builtin_prefetch(&h->slots[tag & h->mask], 1); }
 bool memdb_hash_remove(memdb_hash *, uint32_t tag, memdb_ref cell); /* false: was not in */
 bool memdb_hash_step(memdb_hash *, uint64_t slots);                 /* moves some; true while there is more */
 uint64_t memdb_hash_table_bytes(uint64_t mask);

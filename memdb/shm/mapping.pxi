@@ -20,11 +20,28 @@ cdef extern from "<sys/mman.h>" nogil:
     int munmap(void *, size_t)
     int madvise(void *, size_t, int)
     void *MAP_FAILED
-    int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_ANONYMOUS, MAP_NORESERVE, MADV_DONTFORK, MADV_DONTDUMP
+    int PROT_NONE, PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_SHARED, MAP_ANONYMOUS, MAP_NORESERVE, MADV_DONTFORK, MADV_DONTDUMP
+
+cdef extern from "hugepage.h":
+    enum:
+        C_HUGE_PAGE "MEMDB_HUGE_PAGE"
 
 cdef extern from "<fcntl.h>" nogil:
     int c_fallocate "fallocate"(int, int, int64_t, int64_t)
     int FALLOC_FL_PUNCH_HOLE, FALLOC_FL_KEEP_SIZE
+
+
+cdef void *map_aligned_place(size_t size) noexcept:
+    """Where a large segment could lie so that huge pages fit; NULL: anywhere. Only a hint: another thread may be faster."""
+    cdef size_t room = size + C_HUGE_PAGE
+    cdef void *found
+    if size < 2 * C_HUGE_PAGE:
+        return NULL
+    found = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    if found == MAP_FAILED:
+        return NULL
+    munmap(found, room)
+    return <void *>((<size_t>found + C_HUGE_PAGE - 1) & ~<size_t>(C_HUGE_PAGE - 1))
 
 
 cdef class Mapping:
@@ -43,7 +60,7 @@ cdef class Mapping:
         cdef void *at
         if size == 0:
             raise ValueError("a mapping has at least one byte")
-        at = mmap(NULL, size, protection, flags, fd, 0)
+        at = mmap(map_aligned_place(size), size, protection, flags, fd, 0)
         if at == MAP_FAILED:
             raise OSError(c_errno, f"cannot map {size} bytes of descriptor {fd}: {_os.strerror(c_errno)}")
         self.base = <uint8_t *>at

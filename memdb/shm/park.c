@@ -102,7 +102,7 @@ int memdb_commit_run(memdb_commit *ctx, uint64_t deadline_us)
             ctx->crowded--;
         else if (spin(ctx))
             continue;
-        if (memdb_store_reclaim(ctx->store, RECLAIM_IDLE) > 0)
+        if (memdb_store_reclaim(ctx->store, RECLAIM_IDLE) > 0 || memdb_arena_gather(memdb_store_arena(ctx->store)))
             continue;
         ctx->mono_us = memdb_clock_monotonic_us();
         park(ctx, deadline_us);

@@ -7,6 +7,7 @@
 #include "replay.h"
 
 #define RECLAIM_EVERY 64u
+#define AHEAD 16u /* operations */
 
 void memdb_outcome_key(uint8_t key[MEMDB_OUTCOME_KEY], const uint8_t client_id[16], uint64_t request)
 {
@@ -97,6 +98,41 @@ static void apply_outcome(memdb_store *store, const uint8_t client_id[16], const
     memdb_store_put(store, key, sizeof key, outcome, sizeof *outcome, 0, outcome->lsn, outcome->time_us, &existed);
 }
 
+/* Large commits touch keys all over the arena: what the operations some places further on will need is asked for already.
+ * Twice as far ahead the slot of the hash index, then the cell that it refers to. */
+typedef struct lookahead {
+    memdb_ops_reader slots, cells;
+} lookahead;
+
+static void look_at(memdb_store *store, memdb_ops_reader *reader, void (*hint)(memdb_store *, const void *, size_t))
+{
+    memdb_op op;
+    if (memdb_ops_next(reader, &op) == MEMDB_OK)
+        hint(store, op.key, op.key_len);
+    else
+        reader->left = 0, reader->at = reader->end;
+}
+
+static void look_ahead(memdb_store *store, lookahead *ahead)
+{
+    look_at(store, &ahead->slots, memdb_store_hint_slot);
+    look_at(store, &ahead->cells, memdb_store_hint_cell);
+}
+
+static void begin_ahead(memdb_store *store, lookahead *ahead, const memdb_ops_reader *reader)
+{
+    ahead->slots = ahead->cells = *reader;
+    if (reader->left < AHEAD) { /* nothing to gain */
+        ahead->slots.left = ahead->cells.left = 0;
+        ahead->slots.at = ahead->cells.at = reader->end;
+        return;
+    }
+    for (unsigned i = 0; i < AHEAD; i++)
+        look_at(store, &ahead->slots, memdb_store_hint_slot);
+    for (unsigned i = 0; i < AHEAD / 2; i++)
+        look_at(store, &ahead->cells, memdb_store_hint_cell);
+}
+
 int memdb_apply_ops(memdb_store *store, const void *payload, size_t len, const uint8_t client_id[16], uint64_t request, uint64_t lsn,
                     uint64_t time_us, uint64_t count, memdb_window *window)
 {
@@ -104,7 +140,11 @@ int memdb_apply_ops(memdb_store *store, const void *payload, size_t len, const u
     memdb_ops_reader reader;
     memdb_op op;
     int status = memdb_ops_begin(&reader, payload, len);
+    lookahead ahead;
+    if (status == MEMDB_OK)
+        begin_ahead(store, &ahead, &reader);
     while (status == MEMDB_OK && (status = memdb_ops_next(&reader, &op)) == MEMDB_OK) {
+        look_ahead(store, &ahead);
         switch (op.code) {
         case MEMDB_OP_SET:
             apply_set(store, &op, lsn, time_us, window);

@@ -1,6 +1,6 @@
 /* scan.c: ordered reading in batches, both ways.
  *
- * Owns: memdb_scan (bounds as the caller's copies). Any thread with an active pin. A batch is believed after the pin has
+ * Owns: memdb_scan. Any thread with an active pin. A batch is believed after the pin has
  * been left; only then memdb_scan_advance moves the bounds. Every walk ends: keys that are emitted and lower bounds that
  * are passed must rise (fall, in reverse), and steps are limited.
  */
@@ -13,31 +13,17 @@
 
 /* ---------------------------------------------------------------- bounds ------------------------------- */
 
-static bool copy_bound(uint8_t **to, size_t *to_len, const void *from, size_t len)
-{
-    *to = malloc(len + 1); /* room for the byte that advance adds */
-    if (!*to)
-        return false;
-    if (len)
-        memcpy(*to, from, len);
-    *to_len = len;
-    return true;
-}
-
 int memdb_scan_init(memdb_scan *scan, const void *start, size_t start_len, const void *stop, size_t stop_len, bool reverse,
                     uint64_t limit, bool keys_only)
 {
-    *scan = (memdb_scan){.reverse = reverse, .keys_only = keys_only, .remaining = limit, .done = limit == 0};
-    if (copy_bound(&scan->start, &scan->start_len, start, start_len) && copy_bound(&scan->stop, &scan->stop_len, stop, stop_len))
-        return MEMDB_OK;
-    memdb_scan_clear(scan);
-    return MEMDB_FULL;
+    *scan = (memdb_scan){.start = start, .start_len = start_len, .stop = stop, .stop_len = stop_len, .reverse = reverse,
+                         .keys_only = keys_only, .remaining = limit, .done = limit == 0};
+    return MEMDB_OK;
 }
 
 void memdb_scan_clear(memdb_scan *scan)
 {
-    free(scan->start);
-    free(scan->stop);
+    free(scan->moved);
     *scan = (memdb_scan){.done = true};
 }
 
@@ -57,13 +43,12 @@ int memdb_scan_advance(memdb_scan *scan, const memdb_batch *batch)
         return MEMDB_FULL;
     memcpy(bound, key, key_len);
     bound[key_len] = 0; /* the smallest key behind it */
-    uint8_t **moved = scan->reverse ? &scan->stop : &scan->start;
-    free(*moved);
-    *moved = bound;
+    free(scan->moved);
+    scan->moved = bound;
     if (scan->reverse)
-        scan->stop_len = key_len;
+        scan->stop = bound, scan->stop_len = key_len;
     else
-        scan->start_len = (size_t)key_len + 1;
+        scan->start = bound, scan->start_len = (size_t)key_len + 1;
     return MEMDB_OK;
 }
 
@@ -124,12 +109,6 @@ static int visit(memdb_pin *pin, const memdb_scan *scan, memdb_batch *batch, mem
         return MEMDB_DAMAGED;
     const memdb_a64 *key = memdb_cell_key(cell);
     uint32_t key_len = memdb_cell_key_len(key_room);
-    if (scan->reverse || scan->stop_len) {
-        memdb_probe end = memdb_probe_of(scan->reverse ? scan->start : scan->stop, scan->reverse ? scan->start_len : scan->stop_len);
-        int order = memdb_stored_compare(key, key_len, &end);
-        if (scan->reverse ? order < 0 : order >= 0)
-            return STEP_END;
-    }
     int status = memdb_cell_version(&pin->view, ref, cell, key_room, pin->lsn, &version);
     if (status != MEMDB_OK)
         return status == MEMDB_ABSENT ? STEP_ON : status;
@@ -158,11 +137,19 @@ static bool rises(const memdb_view *view, memdb_ref before, memdb_ref after)
            memdb_stored_order(a.lower, a.lower_len, b.lower, b.lower_len) < 0;
 }
 
+/* Where the range ends in this leaf: behind its last entry if it goes on. Once for each leaf instead of a comparison for each key. */
+static int leaf_end(const memdb_view *view, const memdb_leaf *leaf, const memdb_probe *bound, bool open, uint32_t *end)
+{
+    bool equal;
+    *end = leaf->count;
+    return open ? MEMDB_OK : memdb_leaf_search(view, leaf, bound, end, &equal);
+}
+
 static int forward(memdb_pin *pin, const memdb_scan *scan, memdb_batch *batch)
 {
-    memdb_probe start = memdb_probe_of(scan->start, scan->start_len);
+    memdb_probe start = memdb_probe_of(scan->start, scan->start_len), stop = memdb_probe_of(scan->stop, scan->stop_len);
     memdb_leaf leaf;
-    uint32_t position = 0;
+    uint32_t position = 0, end;
     bool equal;
     if (memdb_list_descend(&pin->view, &start, false, NULL, &leaf) != MEMDB_OK ||
         memdb_leaf_search(&pin->view, &leaf, &start, &position, &equal) != MEMDB_OK)
@@ -171,14 +158,16 @@ static int forward(memdb_pin *pin, const memdb_scan *scan, memdb_batch *batch)
     for (;;) {
         for (uint32_t i = 0; i < AHEAD && i < wanted; i++)
             ahead(&pin->view, &leaf, position + i);
-        for (; position < leaf.count; position++) {
+        if (leaf_end(&pin->view, &leaf, &stop, scan->stop_len == 0, &end) != MEMDB_OK)
+            return MEMDB_DAMAGED;
+        for (; position < end; position++) {
             if (wanted > AHEAD)
                 ahead(&pin->view, &leaf, position + AHEAD);
             int step = visit(pin, scan, batch, memdb_load_relaxed(&leaf.cells[position]));
             if (step != STEP_ON)
                 return step;
         }
-        if (leaf.next == 0)
+        if (end < leaf.count || leaf.next == 0)
             return STEP_END;
         if (!rises(&pin->view, leaf.node, leaf.next) || !memdb_leaf_of(&pin->view, leaf.next, &leaf))
             return MEMDB_DAMAGED;
@@ -198,16 +187,18 @@ static int backward(memdb_pin *pin, const memdb_scan *scan, memdb_batch *batch, 
 {
     static const uint8_t behind_all[1] = {0xff}; /* stored keys begin with their space, 1..7 */
     memdb_probe bound = scan->stop_len ? memdb_probe_of(scan->stop, scan->stop_len) : memdb_probe_of(behind_all, 1);
+    memdb_probe start = memdb_probe_of(scan->start, scan->start_len);
     uint64_t steps = pin->view.size / 32;
     for (; steps > 0; steps--) {
         memdb_leaf leaf;
         memdb_node_at node;
-        uint32_t position;
-        if (leaf_before(pin, &bound, &leaf, &position) != MEMDB_OK)
+        uint32_t position, end;
+        if (leaf_before(pin, &bound, &leaf, &position) != MEMDB_OK ||
+            leaf_end(&pin->view, &leaf, &start, false, &end) != MEMDB_OK)
             return MEMDB_DAMAGED;
         for (uint32_t i = 0; i < AHEAD && i < position; i++)
             ahead(&pin->view, &leaf, position - 1 - i);
-        while (position-- > 0) {
+        while (position-- > end) {
             if (position >= AHEAD)
                 ahead(&pin->view, &leaf, position - AHEAD);
             int step = visit(pin, scan, batch, memdb_load_relaxed(&leaf.cells[position]));
@@ -216,12 +207,28 @@ static int backward(memdb_pin *pin, const memdb_scan *scan, memdb_batch *batch, 
         }
         if (!memdb_node_open(&pin->view, leaf.node, &node))
             return MEMDB_DAMAGED;
-        if (node.lower_len == 0)
+        if (end > 0 || node.lower_len == 0)
             return STEP_END;
         memdb_copy_out(scratch, node.lower, node.lower_len);
         bound = memdb_probe_of(scratch, node.lower_len); /* strictly falls: descend passes smaller bounds only */
     }
     return MEMDB_DAMAGED;
+}
+
+/* What was emitted rises (falls), so the last key tells whether all lie within the range: a damaged block could say otherwise. */
+static bool last_within(const memdb_scan *scan, const memdb_batch *batch)
+{
+    uint32_t key_len;
+    if (batch->count == 0 || (!scan->reverse && scan->stop_len == 0))
+        return true;
+    memcpy(&key_len, batch->out + batch->last, 4);
+    const uint8_t *key = batch->out + batch->last + 24, *edge = scan->reverse ? scan->start : scan->stop;
+    size_t edge_len = scan->reverse ? scan->start_len : scan->stop_len;
+    size_t shared = key_len < edge_len ? key_len : edge_len;
+    int order = shared ? memcmp(key, edge, shared) : 0;
+    if (order == 0)
+        order = key_len < edge_len ? -1 : key_len > edge_len;
+    return scan->reverse ? order >= 0 : order < 0;
 }
 
 int memdb_scan_batch(memdb_pin *pin, memdb_scan *scan, memdb_batch *batch)
@@ -242,6 +249,8 @@ int memdb_scan_batch(memdb_pin *pin, memdb_scan *scan, memdb_batch *batch)
         step = forward(pin, scan, batch);
     }
     batch->ended = step == STEP_END;
+    if (step >= 0 && !last_within(scan, batch))
+        return MEMDB_DAMAGED;
     return step < 0 ? step : MEMDB_OK;
 }
 

@@ -19,6 +19,9 @@ cdef enum:
     ITEM_HEADER = 24
 
 
+cdef uint8_t *spare_buffer = NULL  # of a scan that ended with its first batch: most do
+
+
 @cython.freelist(8)
 cdef class Bounds:
     """The stored-key bounds of a range: start inclusive, stop exclusive."""
@@ -172,7 +175,11 @@ cdef class Scan:
 
     cdef int reserve(self, size_t size) except -1:
         cdef void *grown
+        global spare_buffer
         if size > self.batch.cap:
+            if size == FIRST_BYTES and spare_buffer != NULL:
+                self.batch.out, self.batch.cap, spare_buffer = spare_buffer, size, NULL
+                return 0
             grown = realloc(self.batch.out, size)
             if grown == NULL:
                 raise MemoryError()
@@ -225,6 +232,10 @@ cdef class Scan:
         return 0
 
     def __dealloc__(self):
+        global spare_buffer
         if self.begun:
             c_scan_clear(&self.scan)
-        free(self.batch.out)
+        if self.batch.cap == FIRST_BYTES and spare_buffer == NULL:
+            spare_buffer = self.batch.out
+        else:
+            free(self.batch.out)

@@ -278,6 +278,19 @@ int memdb_store_newest(memdb_store *s, const void *key, size_t len, uint64_t now
     return MEMDB_OK;
 }
 
+void memdb_store_hint_slot(memdb_store *s, const void *key, size_t len)
+{
+    memdb_hash_hint(&s->hash, memdb_hash_tag(memdb_hash_key(key, len, s->header->hash_seed)));
+}
+
+void memdb_store_hint_cell(memdb_store *s, const void *key, size_t len)
+{
+    uint32_t tag = memdb_hash_tag(memdb_hash_key(key, len, s->header->hash_seed));
+    const uint8_t *cell = s->view.base + (memdb_load_relaxed(&s->hash.slots[tag & s->hash.mask]) & UINT32_MAX) * MEMDB_GRAIN;
+    __builtin_prefetch(cell); /* of another key, or of none: a hint never faults */
+    __builtin_prefetch(cell + 64);
+}
+
 static void begin_change(memdb_store *s, uint64_t lsn, uint64_t now_us)
 {
     assert(lsn >= s->applied);

@@ -37,7 +37,8 @@ int memdb_store_get_many(memdb_pin *pin, const uint8_t *keys, const uint32_t *en
 
 /* Ordered scan in batches. The caller enters the pin, calls memdb_scan_batch, leaves the pin, then believes `out`. */
 typedef struct memdb_scan {
-    uint8_t *start, *stop;        /* bounds in stored-key bytes; start inclusive, stop exclusive; malloc'd copies */
+    const uint8_t *start, *stop;  /* bounds in stored-key bytes; start inclusive, stop exclusive; the caller's, who keeps them */
+    uint8_t *moved;               /* the one that has been moved: the scan's own */
     size_t start_len, stop_len;   /* stop_len 0 = to the end of all */
     bool reverse, done, keys_only;
     bool with_expired;            /* expired values too: for copies of a whole generation */
@@ -88,6 +89,10 @@ int memdb_store_reserve(memdb_store *, uint64_t bytes, uint64_t new_keys, enum m
 /* The newest version, published or not (the writer's view): for conditions. ABSENT if none, deleted or expired at now_us
  * (then found->lsn is still the LSN of the newest version, 0 if no cell). */
 int memdb_store_newest(memdb_store *, const void *key, size_t len, uint64_t now_us, memdb_found *found);
+
+/* Asks for the memory that a look-up of the key begins with: the hash slot; some time later, the cell that it refers to. */
+void memdb_store_hint_slot(memdb_store *, const void *key, size_t len);
+void memdb_store_hint_cell(memdb_store *, const void *key, size_t len);
 
 /* Apply one operation of commit `lsn`; lsn never decreases. expires_us 0 = never. existed: was there a live value (at now_us)? */
 void memdb_store_put(memdb_store *, const void *key, size_t len, const void *value, size_t value_len, uint64_t expires_us,
