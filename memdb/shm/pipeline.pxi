@@ -180,6 +180,7 @@ cdef class PipelineHandle:
         cdef const uint8_t *at = slot.ops.at + OPS_HEADER
         cdef const uint8_t *end = slot.ops.at + slot.ops.size
         cdef uint64_t mark = 0
+        cdef size_t size
         cdef uint32_t value_len
         cdef uint16_t key_len
         keys = set() if slot.ops.count != 1 else None
