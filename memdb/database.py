@@ -231,7 +231,8 @@ class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, An
         """Writes a checkpoint and returns its LSN: recovery starts there. Raises DiskFullError,
         ReadOnlyError, and as ``sync``.
 
-        Of a database without a log no file is written, and the newest LSN is returned. Cost: writes every key and value to disk, throttled; reads and writes go on.
+        Of a database without a log no file is written, and the newest LSN is returned. Cost: writes every key
+        and value to disk, throttled; reads and writes go on.
 
         >>> db.checkpoint()
         1024
@@ -260,8 +261,8 @@ class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, An
     def compact(self) -> None:
         """Builds the next generation of the arena from the present one: packed, without holes. Reads go on.
 
-        Raises ArenaFullError, ReadOnlyError, and as ``sync``. Cost: about 1 s and its size again in shared memory for a
-        million keys.
+        Raises ArenaFullError, ReadOnlyError, and as ``sync``. Cost: about 1 s and its size again
+        in shared memory for a million keys.
 
         >>> db.compact()
         """

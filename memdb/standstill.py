@@ -1,9 +1,9 @@
-"""Does the group get on with what it was asked for? Waits that have no limit of their own end when it does not.
+"""Does the group get on with what it was asked for? Waits without a limit of their own end when it doesn't.
 
 Invariants:
 
-* Progress is what anybody outside can see: words of the board, processor time of the group's processes. A process
-  that is stopped makes none, whatever the others do, and is named.
+* Progress is what anybody outside can see: words of the board, processor time of the group's processes. A
+  process that is stopped makes none, whatever the others do, and is named.
 * Where the processes can't be seen (another container), the group counts as getting on while it lives.
 """
 
@@ -37,7 +37,7 @@ class Standstill:
         self._words, self._used = self._look()
 
     def is_over(self) -> bool:
-        """Have `limit` seconds passed without progress? Cost: reads of /proc for each process of the group."""
+        """Have `limit` seconds passed without progress? Cost: reads of /proc for each process."""
         words, used = self._look()
         stopped = self.stopped()
         moved = words != self._words or used is None or self._used is None or used - self._used > _LEAST
