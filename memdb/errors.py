@@ -14,7 +14,7 @@ Invariants:
 
 import errno as _errno
 from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple, Self
 
 __all__ = [
     "ArenaFullError",
@@ -65,6 +65,12 @@ class Error(Exception):
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         facts = {name: getattr(self, name) for name in self.attributes}
         return _rebuild, (type(self), self.message, facts, getattr(self, "__notes__", []))
+
+    def of(self, path: str) -> Self:
+        """This error with its directory in the text, if it did not say so: a process may have many open."""
+        if path not in self.message:
+            self.args = (f"{path}: {self.message}", *self.args[1:])
+        return self
 
     def to_wire(self) -> dict[str, object]:
         """A dict of plain values for a control message; :func:`from_wire` is its inverse."""

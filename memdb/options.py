@@ -312,6 +312,20 @@ class EngineOptions:
         return differing
 
 
+def describe_mismatches(differing: list[Mismatch]) -> str:
+    """The text of an OptionMismatch: each option with both values and their unit."""
+
+    def show(name: str, value: object) -> str:
+        unit = OPTIONS[name].unit if name in OPTIONS else ""
+        if unit == "bytes" and isinstance(value, int):
+            return _format_size(value)
+        return f"{value} {unit}".rstrip() if isinstance(value, (int, float)) else repr(value)
+
+    return ", ".join(
+        f"{name} is {show(name, running)}, not {show(name, wanted)}" for name, wanted, running in differing
+    )
+
+
 def _parse_fields(options: HandleOptions | EngineOptions) -> None:
     for one in fields(options):
         if one.metadata:

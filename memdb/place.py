@@ -95,8 +95,8 @@ def _whose(place: str, error: OSError) -> str:
     except OSError:  # one of its parents can't be entered
         return f"; user {os.geteuid()} may not enter a directory above it"
     return (
-        f"; {place} belongs to user {found.st_uid} with mode {found.st_mode & 0o7777:04o}, and this process is "
-        f"user {os.geteuid()}: run as that user (a database is one user's), or choose another place"
+        f"; {place} belongs to user {found.st_uid} with mode {found.st_mode & 0o7777:04o}, and this process "
+        f"is user {os.geteuid()}: run as that user (a database is one user's), or choose another place"
     )
 
 

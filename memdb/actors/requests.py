@@ -19,6 +19,7 @@ from memdb.actors import segments, wire
 from memdb.actors.clients import Client
 from memdb.actors.door import Connection
 from memdb.actors.wire import Message
+from memdb.options import describe_mismatches
 from memdb.shm import _kernel
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class Requests:
             durability = None  # every level means the same where nothing is stored
         differing = self._group.options.mismatches(explicit, durability)
         if differing:
-            text = ", ".join(f"{name} is {running!r}, not {wanted!r}" for name, wanted, running in differing)
+            text = describe_mismatches(differing)
             raise errors.OptionMismatch(
                 f"the engine of {self._group.home.path} (pid {os.getpid()}) already runs with other "
                 f"options: {text}. Leave them out to join it, or end it first (close all handles, or "
@@ -283,6 +284,7 @@ class Requests:
             "phase": group.phase,
             "started": self._started,
             "memory_only": group.memory_only,
+            "checkpoint_running": self._checkpoint_now is not None,
             "options": group.options.to_wire(),
             "processes": processes,
             "clients": clients,

@@ -92,7 +92,7 @@ def _spawn(path: str, options: EngineOptions, deadline: float, memory_only: bool
         finally:
             process.wait()  # it ends as soon as it has forked; never later than the answer
     if "error" in answer:
-        raise errors.from_wire(answer["error"])
+        raise errors.from_wire(answer["error"]).of(path)
     return bool(answer.get("ok"))
 
 

@@ -192,7 +192,7 @@ def _file_error(error: OSError) -> errors.Error:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return errors.DiskFullError(
             f"no room on the disk of the database: {error}. Free some space there and try again",
-            file=str(error.filename),
+            file=None if error.filename is None else os.fsdecode(error.filename),
         )
     return errors.Error(f"the file system refuses: {error}")
 

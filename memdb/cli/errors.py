@@ -6,6 +6,9 @@ Invariant: every public error has a code of its own kind; a test walks memdb.err
 
 from __future__ import annotations
 
+import os
+import select
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +24,7 @@ PLACE = 3
 LIMIT = 4
 DAMAGE = 5
 INTERRUPTED = 130
+UNREAD = 141
 
 NO_MEANS: dict[str, str] = {
     "get": "no such key",
@@ -44,7 +48,8 @@ EXIT_CODES: dict[int, str] = {
     LIMIT: "refused for now: a limit, a full disk or memory, a conflict, a time-out; "
     "`serve`: another engine runs",
     DAMAGE: "damage, or an engine that can't run: see `memdb check` and engine.log",
-    INTERRUPTED: "interrupted by Ctrl-C",
+    INTERRUPTED: "interrupted by Ctrl-C (`serve`, `top` and a shell on a terminal end with 0)",
+    UNREAD: "the reader of stdout has gone, as `head` does once it has enough",
 }
 
 _USE = (
@@ -90,6 +95,18 @@ def exit_code(error: BaseException) -> int:
     raise error
 
 
+def _is_unread() -> bool:
+    """Has the reader of stdout gone? Then what is left for it goes nowhere, in silence."""
+    poll = select.poll()
+    poll.register(1, 0)
+    if not poll.poll(0):  # neither an error nor a hang-up
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    return True
+
+
 @contextmanager
 def reported() -> Iterator[None]:
     """Turns the errors that a user can act on into one line on stderr and an exit code; others keep
@@ -97,7 +114,13 @@ def reported() -> Iterator[None]:
     """
     try:
         yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        click.echo("memdb: interrupted", err=True)
+        raise SystemExit(INTERRUPTED) from None
     except (errors.Error, NotationError, OSError, ValueError, TypeError, MemoryError) as error:
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            raise SystemExit(UNREAD) from error
         code = exit_code(error)
         name = "" if isinstance(error, NotationError) else f"{type(error).__name__}: "
         click.echo(f"memdb: {name}{error}", err=True)

@@ -27,6 +27,7 @@ class Client:
     board_mapping: Mapping
     page_mapping: Mapping
     client_id: bytes
+    snapshot_max_age: float
     def __init__(
         self,
         arena0: Mapping,
@@ -193,7 +194,7 @@ class PipelineHandle:
         self, start: Any = None, stop: Any = None, *, prefix: Any = None, durability: str | None = None
     ) -> None: ...
 
-# ==== txn.pxi, txnscan.pxi, txncommit.pxi, txncalls.pxi: transactions ================================
+# ==== txn.pxi, txnscan.pxi, txncommit.pxi, txnreads.pxi, txncalls.pxi: transactions =================
 
 class Savepoint: ...
 
@@ -452,10 +453,12 @@ class Commit:
         lsn_step: int = ...,
         quota: int = 64,
         last_lsn: int = 0,
+        word: int = 0,
     ) -> None: ...
     def add_lease(self, lease: Mapping, system: bool = False) -> None: ...
     def remove_lease(self, lease: Mapping) -> None: ...
     def submit_group(self, lease: Mapping, payload: bytes, level: int = 0) -> bool: ...
+    def take_group(self, lease: Mapping) -> int: ...
     def group_done(self) -> bool: ...
     def open_segment(
         self,

@@ -98,6 +98,7 @@ cdef class Client:
     cdef readonly Mapping board_mapping
     cdef readonly Mapping page_mapping
     cdef readonly bytes client_id
+    cdef public double snapshot_max_age  # the engine's option, seconds: for texts
     cdef c_lease *lease
     cdef c_board *board
     cdef c_page *page
@@ -467,4 +468,5 @@ include "pipeline.pxi"
 include "txn.pxi"
 include "txnscan.pxi"
 include "txncommit.pxi"
+include "txnreads.pxi"
 include "txncalls.pxi"

@@ -334,7 +334,8 @@ cdef class PinRef:
         whose, again = "the snapshot", "take a new one"
         if self.of_transaction:
             whose, again = "the transaction's snapshot", "run the transaction again from its begin"
-        return SnapshotExpired(f"{whose} at LSN {self.pin.lsn} was revoked: it was older than snapshot_max_age, or the "
+        return SnapshotExpired(f"{whose} at LSN {self.pin.lsn} was revoked: it was older than snapshot_max_age "
+                               f"({self.client.snapshot_max_age:g} s), or the "
                                f"memory that it kept was needed; {again}", lsn=self.pin.lsn)
 
     cdef int enter(self) except -1:

@@ -7,6 +7,8 @@ import struct
 import pytest
 from durability.rig import MIB, Machine, key, options
 
+from memdb import errors
+from memdb.durability.pressure import settle
 from memdb.shm import _kernel as kernel
 
 FULL = -1
@@ -273,3 +275,52 @@ def test_an_old_arena_stays_while_a_revoked_traversal_has_not_acknowledged() -> 
     machine.engine.remove_lease(client.id)
     machine.engine.run(machine.clock.monotonic())
     assert machine.engine._old_arena is None
+
+
+def test_max_memory_may_change_at_reopen_and_an_arena_that_is_too_small_loses_nothing() -> None:
+    machine = Machine(options=options(max_memory=16 * MIB)).start()
+    for number in range(7000):
+        assert write(machine, f"k{number:05}") == 0
+    expected = machine.names()
+    machine.engine.checkpoint()
+    machine.engine.stop()
+    small_again = machine.reboot(options=options(max_memory=4 * MIB))
+    with pytest.raises(errors.ArenaFullError, match=r"7\d\d\d keys") as refused:
+        small_again.start()
+    assert refused.value.limit == 4 * MIB and refused.value.needed is not None
+    assert str(refused.value.limit) in str(refused.value) and str(refused.value.needed) in str(refused.value)
+    enough = refused.value.needed
+    assert 7 * MIB < enough < 12 * MIB
+    fits = small_again.reboot(small_again.files, options=options(max_memory=enough)).start()
+    assert fits.names() == expected
+    assert write(fits, "one more") == 0
+    fits.engine.stop()
+    larger = fits.reboot(options=options(max_memory=32 * MIB)).start()
+    assert larger.names().keys() == expected.keys() | {"one more"}
+    assert fill(larger, "n") > 15000
+
+
+def test_a_content_between_the_limit_and_its_quarter_opens_and_takes_deletes() -> None:
+    machine = Machine(options=options(max_memory=8 * MIB)).start()
+    for number in range(4200):
+        assert write(machine, f"k{number:05}") == 0
+    machine.engine.stop()
+    tight = machine.reboot(options=options(max_memory=4 * MIB)).start()
+    assert len(tight.names()) == 4200
+    assert write(tight, "k00001", b"y" * 1000) == FULL
+    for number in range(1500):
+        tight.delete(f"k{number:05}")
+    assert write(tight, "new") == 0
+
+
+def test_an_idle_snapshot_costs_at_most_one_version_a_key() -> None:
+    machine = small()
+    assert rewrite(machine, range(300)) == 300
+    snapshot = Client(machine, 1).snapshot()
+    for _ in range(20):
+        assert rewrite(machine, range(300)) == 300
+    settle(machine.engine.store)
+    machine.set("one more", b"1")  # the figures are those of the last commit; its own two are not pruned yet
+    figures = machine.engine.store.figures()
+    assert figures["versions"] <= 2 * figures["cells"] + 2
+    assert snapshot.get(key("k00000")) is not None
