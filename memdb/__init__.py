@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from memdb.errors import (
     ArenaFullError,
     ClosedError,
+    ConflictError,
     ContainerMismatch,
     CorruptionError,
     DiskFullError,
@@ -29,6 +30,7 @@ from memdb.errors import (
     OpenTimeout,
     OptionMismatch,
     OutcomeUnknown,
+    PipelineError,
     ReadOnlyError,
     SnapshotExpired,
     Timeout,
@@ -49,9 +51,12 @@ if TYPE_CHECKING:
     from memdb.info import MemoryUsage as MemoryUsage
     from memdb.info import ReaderInfo as ReaderInfo
     from memdb.info import Report as Report
-    from memdb.ranges import MISSING as MISSING
+    from memdb.pipeline import Pipeline as Pipeline
+    from memdb.sentinels import KEEP as KEEP
+    from memdb.sentinels import MISSING as MISSING
     from memdb.snapshot import Entry as Entry
     from memdb.snapshot import Snapshot as Snapshot
+    from memdb.transaction import Transaction as Transaction
 
     class OpenOptions(TypedDict, total=False):
         """The keyword arguments of :func:`open`."""
@@ -92,9 +97,11 @@ if not any(_os.path.exists(f"{_here}/shm/_kernel{_end}") for _end in _machinery.
 __version__ = "0.1.0"
 
 __all__ = [
+    "KEEP",
     "MISSING",
     "ArenaFullError",
     "ClosedError",
+    "ConflictError",
     "ContainerMismatch",
     "CorruptionError",
     "Database",
@@ -113,12 +120,15 @@ __all__ = [
     "OpenTimeout",
     "OptionMismatch",
     "OutcomeUnknown",
+    "Pipeline",
+    "PipelineError",
     "ReadOnlyError",
     "ReaderInfo",
     "Report",
     "Snapshot",
     "SnapshotExpired",
     "Timeout",
+    "Transaction",
     "TransactionTooLarge",
     "UnsupportedFilesystem",
     "UnsupportedPlatform",
@@ -134,11 +144,14 @@ _NEEDS_KERNEL = {
     "DiskUsage": "memdb.info",
     "Entry": "memdb.snapshot",
     "Info": "memdb.info",
-    "MISSING": "memdb.ranges",
+    "KEEP": "memdb.sentinels",
+    "MISSING": "memdb.sentinels",
     "MemoryUsage": "memdb.info",
     "ReaderInfo": "memdb.info",
+    "Pipeline": "memdb.pipeline",
     "Report": "memdb.info",
     "Snapshot": "memdb.snapshot",
+    "Transaction": "memdb.transaction",
 }
 
 

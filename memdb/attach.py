@@ -30,7 +30,7 @@ from memdb import errors, place
 from memdb.actors import wire
 from memdb.actors.locks import GROUP_BYTE, FileLock, own_pid_namespace, read_note
 from memdb.actors.start import Patience, start_group
-from memdb.options import EngineOptions, HandleOptions
+from memdb.options import EngineOptions, HandleOptions, describe_mismatches
 from memdb.shm import _kernel
 
 __all__ = ["Attachment", "attach"]
@@ -255,7 +255,9 @@ class Attachment:
             status = os.stat(self.path)
         except OSError as error:
             raise errors.NotADatabase(
-                f"the directory {self.path} was removed: {error}", path=self.path
+                f"the directory {self.path} was removed; put it back (the engine was ended by this), or open "
+                "another one",
+                path=self.path,
             ) from error
         if (status.st_dev, status.st_ino) != self.identity:
             raise errors.NotADatabase(
@@ -315,7 +317,9 @@ class Attachment:
         except TimeoutError as error:
             raise self._timed_out(patience) from error
         except FileNotFoundError as error:
-            raise errors.NotADatabase(f"the directory {self.path} was removed", path=self.path) from error
+            raise errors.NotADatabase(
+                f"the directory {self.path} was removed; put it back, or open another one", path=self.path
+            ) from error
         except PermissionError as error:
             why = (
                 "so none can be started for reading either"
@@ -347,7 +351,7 @@ class Attachment:
                 patience.saw(answer["status"])
                 answer = wire.receive(sock, buffer, fds, patience.deadline)
             if "error" in answer:
-                raise errors.from_wire(answer["error"])
+                raise errors.from_wire(answer["error"]).of(self.path)
             return self._move_in(sock, answer, fds)
         finally:
             for fd in fds:
@@ -375,8 +379,12 @@ class Attachment:
         arena1 = _kernel.Mapping(fds[1], sizes["arena"], writable=False)
         lease = _kernel.Mapping(fds[2], sizes["lease"], writable=True, fork_private=True)
         board = _kernel.Mapping(fds[3], sizes["board"], writable=True, fork_private=True)
-        self.client = _kernel.Client(arena0, arena1, lease, board, page, word, answer["client_id"])
+        client = _kernel.Client(arena0, arena1, lease, board, page, word, answer["client_id"])
+        if hasattr(self, "client"):
+            client.keep_time(self.client)
+        self.client = client
         self.options = EngineOptions.from_wire(answer["options"])
+        self.client.snapshot_max_age = self.options.snapshot_max_age
         self._start_options = self.options
         self.group_id, self.memory_only = answer["group"], answer["memory_only"]
         self.poison = _poison(answer)
@@ -389,7 +397,7 @@ class Attachment:
             durability = None
         differing = self.options.mismatches(explicit, durability)
         if differing:
-            text = ", ".join(f"{name} is {running!r}, not {wanted!r}" for name, wanted, running in differing)
+            text = describe_mismatches(differing)
             raise errors.OptionMismatch(
                 f"{self.path} is open in this process, and its engine runs with other options: {text}. "
                 "Leave them out to join it, or close all handles first",
@@ -452,14 +460,14 @@ class Attachment:
             wire.send(sock, {"op": op, **arguments}, deadline)
             answer = wire.receive(sock, bytearray(), [], deadline)
         if "error" in answer:
-            raise errors.from_wire(answer["error"])
+            raise errors.from_wire(answer["error"]).of(self.path)
         return answer
 
     def why_read_only(self) -> errors.Error | None:
         """Why the engine takes no writes now: WriterPoisoned, LogFailed, DiskFullError; else None."""
         info = self.control("info")["info"]
         failure = info.get("poison") or info.get("wal", {}).get("failure")
-        return errors.from_wire(failure) if failure else None
+        return errors.from_wire(failure).of(self.path) if failure else None
 
     def stop(self, timeout: float = _CLOSE_WAIT) -> bool:
         """Has the group end now, whoever uses it; True once it has ended."""

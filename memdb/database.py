@@ -21,14 +21,16 @@ from memdb import options as _options
 from memdb import values as _values
 from memdb.errors import ClosedError
 from memdb.info import DiskUsage, Info, MemoryUsage, ReaderInfo, Report
+from memdb.pipeline import Pipeline
 from memdb.ranges import ITEMS, MISSING, OrderedReads
 from memdb.shm import _kernel
 from memdb.snapshot import Entry, Snapshot, make_entry
+from memdb.transaction import Transacting
 
 __all__ = ["Database", "open_database"]
 
 
-class Database(_kernel.Writes, OrderedReads, MutableMapping[Any, Any]):  # type: ignore[misc]
+class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, Any]):  # type: ignore[misc]
     """A handle on a database, made by :func:`memdb.open`: a dict in key order that processes share.
 
     Usable from any thread; survives ``fork`` (the child attaches on first use); pickles as its path and
@@ -163,6 +165,23 @@ class Database(_kernel.Writes, OrderedReads, MutableMapping[Any, Any]):  # type:
         ...     snap["user:1"], snap.lsn
         """
         return Snapshot(self)
+
+    def pipeline(self, *, durability: str | None = None) -> Pipeline:
+        """Many writes without a wait for each: ``set``, ``delete``, ``set_many``, ``delete_many`` and
+        ``delete_range`` go out at once, each as a commit of its own, and the end of the block waits for all.
+
+        *durability*: of those calls that say none themselves. Not atomic: each is done and seen by itself.
+        ``p.results`` has what each call gave; if one failed the end of the block raises PipelineError. Raises
+        ReadOnlyError, ClosedError. Cost: about 2 µs a call at ``memory`` and ``os``; at ``full`` those under
+        way (48 at most) share syncs.
+
+        >>> with db.pipeline() as p:
+        ...     p.set("a", 1)
+        ...     p.delete("b")
+        >>> p.results
+        [True, False]
+        """
+        return Pipeline(self, durability)
 
     # ------------------------------------------------------------------------------------------ running it
 

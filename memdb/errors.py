@@ -14,11 +14,12 @@ Invariants:
 
 import errno as _errno
 from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 __all__ = [
     "ArenaFullError",
     "ClosedError",
+    "ConflictError",
     "ContainerMismatch",
     "CorruptionError",
     "DiskFullError",
@@ -32,6 +33,7 @@ __all__ = [
     "OpenTimeout",
     "OptionMismatch",
     "OutcomeUnknown",
+    "PipelineError",
     "ReadOnlyError",
     "SnapshotExpired",
     "Timeout",
@@ -63,6 +65,12 @@ class Error(Exception):
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         facts = {name: getattr(self, name) for name in self.attributes}
         return _rebuild, (type(self), self.message, facts, getattr(self, "__notes__", []))
+
+    def of(self, path: str) -> Self:
+        """This error with its directory in the text, if it did not say so: a process may have many open."""
+        if path not in self.message:
+            self.args = (f"{path}: {self.message}", *self.args[1:])
+        return self
 
     def to_wire(self) -> dict[str, object]:
         """A dict of plain values for a control message; :func:`from_wire` is its inverse."""
@@ -148,6 +156,23 @@ class ReadOnlyError(Error):
     code = "read_only"
 
 
+class PipelineError(Error):
+    """Some writes of a pipeline failed. ``results``: what each call gave, or its error, in call order."""
+
+    code = "pipeline"
+    attributes = ("results",)
+
+    def __init__(self, message: str = "", *, results: Iterable[object] = ()) -> None:
+        super().__init__(message)
+        self.results: list[object] = list(results)
+
+    def to_wire(self) -> dict[str, object]:
+        """As of every error; a result that is an error goes as its text."""
+        wire = super().to_wire()
+        told = [str(one) if isinstance(one, BaseException) else one for one in self.results]
+        return {**wire, "attributes": {"results": told}}
+
+
 # ----------------------------------------------------------------------------------------------------- place
 
 
@@ -210,6 +235,32 @@ class OpenTimeout(_TimeoutError):
 
 
 # ----------------------------------------------------------------------------------------------- concurrency
+
+
+class ConflictError(Error):
+    """A transaction was not committed: what it had read, or what it overwrites, did not hold any more.
+
+    ``reason`` is ``changed`` (a key), ``range`` (keys in a range), ``expired`` (a value that was read),
+    ``window`` (the snapshot is older than the recent commits that are kept to judge ranges), ``generation``
+    (the arena was built anew) or ``snapshot`` (it was revoked). ``keys``: which, as far as that is known.
+    ``winner_lsn``: the LSN of the commit that came before, None if it is not known.
+    """
+
+    code = "conflict"
+    attributes = ("reason", "keys", "winner_lsn")
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        reason: str | None = None,
+        keys: Iterable[object] = (),
+        winner_lsn: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.keys: tuple[object, ...] = tuple(keys)
+        self.winner_lsn = winner_lsn
 
 
 class Timeout(_TimeoutError):

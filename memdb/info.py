@@ -88,12 +88,15 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class ProcessInfo:
-    """One process of the group. ``cpu``: seconds used so far; ``rss``: bytes, shared pages included."""
+    """One process of the group."""
 
     pid: int
     restarts: int = 0
+    """How often it was started again after a death."""
     cpu: float | None = None
+    """Processor seconds used so far; None if it has just ended."""
     rss: int | None = None
+    """Bytes of memory that it has mapped and touched, shared pages included; None if it has just ended."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
@@ -102,20 +105,23 @@ class ProcessInfo:
 
 @dataclass(frozen=True, slots=True)
 class ReaderInfo:
-    """One process that holds snapshots, iterators or views.
-
-    ``age``: seconds since its oldest pin (0.0: views only); ``bytes``: what it keeps from being reused;
-    ``lsn``: the oldest point in time that it sees, None if it holds views only.
-    """
+    """One process that holds snapshots, iterators or views."""
 
     pid: int
     command: str
+    """Its command line, 200 characters at most; a role for a process of the group."""
     age: float
+    """Seconds since its oldest pin; 0.0 if it holds views only."""
     bytes: int
+    """Bytes of old versions that its oldest pin keeps from being reused."""
     lsn: int | None = None
+    """The oldest point in time that it sees; None if it holds views only."""
     kind: str = "snapshot"
+    """Of its oldest pin: snapshot, iterator or checkpoint; view if it holds views only."""
     pins: int = 0
+    """How many snapshots and iterators it has open."""
     views: int = 0
+    """How many zero-copy views it holds."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
@@ -150,22 +156,71 @@ class ReaderInfo:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """The state of the engine, as ``db.info()`` and ``memdb info`` show it. ``started``: seconds since
-    1970."""
+    """The state of the engine, as ``db.info()`` and ``memdb info`` show it. Sizes in bytes, ages in seconds.
+
+    ``commits``, ``wal.bytes_logged`` and ``pressure`` count from the writer's start and only grow: two Infos
+    with the same ``processes["writer"].pid`` and ``generation`` give rates, over the difference of ``time``.
+
+    >>> before, after = db.info(), db.info()
+    >>> (after.commits.commits - before.commits.commits) / (after.time - before.time)
+    1520.3
+    """
 
     path: str
+    """The database's directory."""
     phase: str
+    """starting, serving, read-only (a record has killed its writer three times) or ending."""
     generation: int
+    """Of the arena that serves; each death of a writer and each ``compact()`` makes the next."""
     processes: dict[str, ProcessInfo]
+    """By role: supervisor, writer, checkpointer, reaper. One that is being started again is missing."""
     arena: Figures
+    """``limit`` (max_memory), ``used_bytes`` (``retired_bytes`` of them free once readers have moved on),
+    ``reserved_bytes`` (backed by memory), ``free_bytes`` (of those), ``hash_bytes``; ``cells`` (keys in the
+    index), ``versions``, ``blocks``, ``headers``, ``counts`` (keys by key space); ``expiring`` (keys with a
+    TTL) and ``next_expiry`` (seconds since 1970 at which the next key may expire, None: none does);
+    ``published``, ``applied``, ``synced`` (LSNs)."""
     wal: Figures
+    """``logged`` (False with durability none), ``segment`` (number of the open one), ``tail`` and
+    ``capacity`` (its bytes, used and in all), ``bytes_logged`` (since the writer's start), ``segments``
+    (numbers of those kept), ``oldest_lsn`` (first that the log holds), ``term``, ``failure`` (why commits are
+    refused, or None)."""
     checkpoints: Any
+    """Those kept, oldest first: ``lsn``, ``keys``, ``bytes``, ``time_us`` (since 1970), ``path``."""
     recovery: Any
+    """What the last start did: ``source`` (created, disk, arena), ``lsn``, ``records``, ``seconds``, ``cuts``
+    (LSNs that were left out) and more."""
     readers: list[ReaderInfo]
+    """Who holds snapshots, iterators or views, and how much only they keep: as ``db.readers()``."""
     clients: list[Figures]
+    """Attached processes: ``client_id``, ``pid``, ``command``, ``readonly``."""
     options: Figures
+    """The engine's options, all of them."""
+    published_lsn: int = 0
+    """The newest commit that readers see."""
+    applied_lsn: int = 0
+    """The newest commit that is in the arena; above ``published_lsn``: those that wait for their log."""
+    durable_lsn: int = 0
+    """The newest commit that survives a power cut; 0 without a log."""
+    commits: Figures = field(default_factory=lambda: Figures({}))
+    """Counters of the writer: ``commits``, ``rejected`` (of them ``conflicts``: what a transaction had read
+    no longer held), ``syncs`` (of the log), ``rounds`` (turns with work), ``parks`` (times it went to sleep);
+    ``pending`` (under way now)."""
+    pressure: Figures = field(default_factory=lambda: Figures({}))
+    """Counters of a full arena: ``times`` (steps taken for room), ``revoked`` (snapshots that gave way),
+    ``refused`` (commits answered ArenaFullError)."""
+    dirty_keys: int = 0
+    """Operations since the newest checkpoint began."""
+    checkpoint_running: bool = False
+    """Is a checkpoint being written now?"""
+    shm: Figures = field(default_factory=lambda: Figures({}))
+    """/dev/shm: ``free`` and ``total`` bytes."""
+    time: float | None = None
+    """When the writer answered: seconds of its monotonic clock, for rates. None: no writer answered."""
     started: float | None = None
+    """When the group began, seconds since 1970."""
     memory_only: bool = False
+    """Is it a database of ``memdb.open()`` without a path?"""
     more: Figures = field(default_factory=lambda: Figures({}))
     """Figures that belong to no part above."""
 
@@ -191,6 +246,15 @@ class Info:
             readers=ReaderInfo.list_from_wire(readers),
             clients=[Figures(one) for one in left.pop("clients", ())],
             options=Figures(left.pop("options", None) or {}),
+            published_lsn=int(left.pop("published_lsn", 0)),
+            applied_lsn=int(left.pop("applied_lsn", 0)),
+            durable_lsn=int(left.pop("durable_lsn", 0)),
+            commits=Figures(left.pop("commits", None) or {}),
+            pressure=Figures(left.pop("pressure", None) or {}),
+            dirty_keys=int(left.pop("dirty_keys", 0)),
+            checkpoint_running=bool(left.pop("checkpoint_running", False)),
+            shm=Figures(left.pop("shm", None) or {}),
+            time=left.pop("time", None),
             started=left.pop("started", None),
             memory_only=bool(left.pop("memory_only", False)),
             more=Figures(left),
@@ -207,7 +271,7 @@ class Info:
             cpu = "-" if process.cpu is None else f"{process.cpu:.2f} s"
             rss = "-" if process.rss is None else f"{process.rss / 1048576:.1f} MiB"
             lines.append(f"  {role:14} pid {process.pid}, restarts {process.restarts}, cpu {cpu}, rss {rss}")
-        for name in ("arena", "wal", "checkpoints", "recovery", "options"):
+        for name in ("arena", "commits", "pressure", "wal", "checkpoints", "recovery", "shm", "options"):
             lines.append(f"{name}: {_shown(getattr(self, name))}")
         for title, rows in (("readers", self.readers), ("clients", self.clients)):
             lines.append(f"{title}: {len(rows)}")
@@ -226,12 +290,16 @@ def _shown(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that ``check`` found. ``where``: arena or a file; ``offset`` in bytes."""
+    """One thing that ``check`` found."""
 
     where: str
+    """arena, or the file's name in the directory."""
     text: str
+    """What is wrong there."""
     offset: int | None = None
+    """Bytes from its beginning."""
     lsn: int | None = None
+    """The commit that is concerned, where one is."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
@@ -248,10 +316,17 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a check found. ``ok``: no problems; ``figures``: what was looked at."""
+    """What a check found; true if that is nothing.
+
+    >>> report = db.check()
+    >>> report.ok, report.problems
+    (True, [])
+    """
 
     problems: list[Problem]
+    """Each with where it was found; empty if all is well."""
     figures: Figures
+    """What was looked at: keys, files, LSNs."""
 
     @property
     def ok(self) -> bool:
@@ -291,13 +366,16 @@ def _problem(one: Any) -> Problem:
 
 @dataclass(frozen=True, slots=True)
 class DiskUsage:
-    """Bytes on disk by kind; ``files``: how many files."""
+    """Bytes on disk by kind."""
 
     wal: int
+    """Log segments, the spare one included."""
     checkpoints: int
     quarantine: int
+    """What recovery has cut off and kept."""
     total: int
     files: int = 0
+    """How many files."""
 
     @classmethod
     def from_wire(cls, usage: Mapping[str, Any]) -> "DiskUsage":
@@ -316,16 +394,22 @@ class DiskUsage:
 
 @dataclass(frozen=True, slots=True)
 class MemoryUsage:
-    """Bytes of the arena that serves now. ``limit``: max_memory; ``reserved``: backed by memory; ``retired``:
-    free soon."""
+    """Bytes of the arena that serves now."""
 
     generation: int
+    """Which arena: grows with each rebuild and ``compact()``."""
     limit: int
+    """max_memory."""
     keys: int
+    """How many plain keys there are."""
     used: int
+    """Handed out, ``retired`` included."""
     retired: int
+    """Unlinked; free as soon as the reads that were under way have moved on."""
     reserved: int
+    """Backed by memory."""
     free: int
+    """Of ``reserved``, free for use."""
 
     def to_dict(self) -> dict[str, int]:
         """The fields as plain values."""

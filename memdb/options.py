@@ -222,9 +222,9 @@ class EngineOptions:
         0.2, _seconds(0.001), "s", "longest time that a `memory` or `os` commit stays unsynced"
     )
     max_memory: int = _option(
-        # With the quarter more that recovery may take, 32-bit offsets in grains of 8 bytes still reach.
+        # With the quarter more that recovery may take, 32-bit references to grains of 16 bytes reach 51 GiB.
         "1GiB",
-        _size(4 * MIB, 24 * GIB),
+        _size(4 * MIB, 48 * GIB),
         "bytes",
         "limit of one arena; a second exists while a new generation is built",
     )
@@ -310,6 +310,20 @@ class EngineOptions:
         if durability is not None and (durability == "none") == self.logged:
             differing.append(("durability", durability, "memory, os or full" if self.logged else "none"))
         return differing
+
+
+def describe_mismatches(differing: list[Mismatch]) -> str:
+    """The text of an OptionMismatch: each option with both values and their unit."""
+
+    def show(name: str, value: object) -> str:
+        unit = OPTIONS[name].unit if name in OPTIONS else ""
+        if unit == "bytes" and isinstance(value, int):
+            return _format_size(value)
+        return f"{value} {unit}".rstrip() if isinstance(value, (int, float)) else repr(value)
+
+    return ", ".join(
+        f"{name} is {show(name, running)}, not {show(name, wanted)}" for name, wanted, running in differing
+    )
 
 
 def _parse_fields(options: HandleOptions | EngineOptions) -> None:

@@ -17,7 +17,14 @@ from memdb.actors.directory import Home
 from memdb.actors.locks import GROUP_BYTE, FileLock
 from memdb.options import HandleOptions
 
-__all__ = ["check_contents", "is_memory_home", "make_memory_home", "open_directory", "prepare"]
+__all__ = [
+    "check_contents",
+    "is_memory_home",
+    "make_memory_home",
+    "open_directory",
+    "prepare",
+    "runtime_base",
+]
 
 _OWN_NAMES: Final = frozenset(
     {"MANIFEST", "MANIFEST.tmp", "GROUP", "LOCK", "GENERATION", "engine.sock", "engine.log"}
@@ -44,7 +51,9 @@ def prepare(place: str, handle: HandleOptions) -> None:
                     f"{place} can't be made: a parent is no directory", path=place
                 ) from None
         except OSError as error:
-            raise errors.NotADatabase(f"{place} can't be made: {error}", path=place) from error
+            raise errors.NotADatabase(
+                f"{place} can't be made: {error.strerror}{_whose(_existing_parent(place), error)}", path=place
+            ) from error
         _sync_directory(os.path.dirname(place))
     elif not os.path.isdir(place):
         raise errors.NotADatabase(
@@ -77,12 +86,28 @@ def _sync_directory(place: str) -> None:
         os.close(fd)
 
 
+def _whose(place: str, error: OSError) -> str:
+    """Who may, where this user may not; "" for other errors."""
+    if not isinstance(error, PermissionError):
+        return ""
+    try:
+        found = os.stat(place)
+    except OSError:  # one of its parents can't be entered
+        return f"; user {os.geteuid()} may not enter a directory above it"
+    return (
+        f"; {place} belongs to user {found.st_uid} with mode {found.st_mode & 0o7777:04o}, and this process "
+        f"is user {os.geteuid()}: run as that user (a database is one user's), or choose another place"
+    )
+
+
 def open_directory(place: str) -> int:
     """A descriptor of the directory; the caller's to close. Raises NotADatabase."""
     try:
         return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise errors.NotADatabase(f"{place} can't be opened: {error}", path=place) from error
+        raise errors.NotADatabase(
+            f"{place} can't be opened: {error.strerror}{_whose(place, error)}", path=place
+        ) from error
 
 
 def check_contents(place: str, fd: int, handle: HandleOptions) -> None:
@@ -106,14 +131,15 @@ def check_contents(place: str, fd: int, handle: HandleOptions) -> None:
 # -------------------------------------------------------------------------------------- memory-only homes
 
 
-def _runtime_base() -> str:
+def runtime_base() -> str:
+    """The directory in which this user's memory-only databases have their homes."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     return runtime if runtime and os.access(runtime, os.W_OK | os.X_OK) else tempfile.gettempdir()
 
 
 def make_memory_home() -> str:
     """A private directory of a random name; what dead groups left of such ones is removed on the way."""
-    base = _runtime_base()
+    base = runtime_base()
     _remove_dead_homes(base)
     home = os.path.join(base, f"memdb-{os.geteuid()}-{secrets.token_hex(8)}")
     os.mkdir(home, 0o700)

@@ -11,6 +11,7 @@ Invariants:
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, MappingView, ValuesView
 from typing import Any, Final, Protocol
 
+from memdb.sentinels import MISSING, Missing
 from memdb.shm import _kernel
 
 __all__ = ["MISSING", "Missing", "OrderedReads", "RangeItems", "RangeKeys", "RangeValues"]
@@ -18,29 +19,6 @@ __all__ = ["MISSING", "Missing", "OrderedReads", "RangeItems", "RangeKeys", "Ran
 ITEMS: Final = 0
 KEYS: Final = 1
 VALUES: Final = 2
-
-
-class Missing:
-    """The type of :data:`MISSING`, which stands for absence where ``None`` is a value."""
-
-    _only: "Missing | None" = None
-
-    def __new__(cls) -> "Missing":
-        if cls._only is None:
-            cls._only = super().__new__(cls)
-        return cls._only
-
-    def __repr__(self) -> str:
-        return "memdb.MISSING"
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __reduce__(self) -> str:
-        return "MISSING"
-
-
-MISSING: Final = Missing()
 
 
 class _Source(Protocol):

@@ -1,7 +1,7 @@
 """`python -m stress bench [ROWS…]`: every figure that memdb has set itself, beside its peer, in one run.
 
-Owns: the run: places, data sets, which rows, the table. The rows are in bench_reads.py, bench_writes.py and
-bench_life.py.
+Owns: the run: places, data sets, which rows, the table. The rows are in bench_reads.py, bench_writes.py,
+bench_transactions.py and bench_life.py.
 Invariant: a figure is never a test; the exit code says only whether the run came to its end.
 """
 
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import memdb
 from stress import load, measure
@@ -101,18 +102,18 @@ def go(processes: list[subprocess.Popen[str]]) -> None:
         process.stdin.flush()
 
 
-def answer(process: subprocess.Popen[str]) -> dict[str, float]:
+def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
     """What a worker has measured; closes its stdin, which ends one that works without end."""
     output, _ = process.communicate()
-    result: dict[str, float] = json.loads(output)
+    result: dict[str, Any] = json.loads(output)
     return result
 
 
 def rows() -> dict[str, RowFunction]:
     """All rows by name, in the order of the run."""
-    from stress import bench_life, bench_reads, bench_writes
+    from stress import bench_life, bench_reads, bench_transactions, bench_writes
 
-    return {**bench_reads.ROWS, **bench_writes.ROWS, **bench_life.ROWS}
+    return {**bench_reads.ROWS, **bench_writes.ROWS, **bench_transactions.ROWS, **bench_life.ROWS}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,25 +2,32 @@
 a line, works, prints one JSON object.
 
 KIND: `reads` counts point reads; `latencies` times each; `writes` sets keys until stdin is closed (SECONDS
-is ignored); `join` times `open`.
+is ignored), `slices` too, and counts by pieces of time; `transactions` times read-modify-write transactions
+of four keys; `increments` counts up one key, `redis-increments` one of the server whose socket is DIRECTORY;
+`join` times `open`.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import sys
 import threading
 from collections.abc import Callable
-from time import perf_counter, perf_counter_ns, process_time
+from time import monotonic, perf_counter, perf_counter_ns, process_time
+from typing import Any
 
 import memdb
 from stress import load
 from stress.measure import percentile
 
 _ROUND = 2000
+_SLICE_SECONDS = 0.1
+
+Report = dict[str, Any]
 
 
-def reads(database: memdb.Database, keys: list[bytes], seconds: float) -> dict[str, float]:
+def reads(database: memdb.Database, keys: list[bytes], seconds: float) -> Report:
     """Reads as fast as one process can."""
     get, count = database.get, 0
     started, cpu = perf_counter(), process_time()
@@ -31,7 +38,7 @@ def reads(database: memdb.Database, keys: list[bytes], seconds: float) -> dict[s
     return {"reads": count, "seconds": perf_counter() - started, "cpu_seconds": process_time() - cpu}
 
 
-def latencies(database: memdb.Database, keys: list[bytes], seconds: float) -> dict[str, float]:
+def latencies(database: memdb.Database, keys: list[bytes], seconds: float) -> Report:
     """Each read timed."""
     taken: list[int] = []
     started = perf_counter()
@@ -45,8 +52,7 @@ def latencies(database: memdb.Database, keys: list[bytes], seconds: float) -> di
     }
 
 
-def writes(database: memdb.Database, keys: list[bytes], seconds: float) -> dict[str, float]:
-    """Writes at full rate until stdin ends."""
+def _stdin_ends() -> threading.Event:
     ended = threading.Event()
 
     def listen() -> None:
@@ -54,6 +60,12 @@ def writes(database: memdb.Database, keys: list[bytes], seconds: float) -> dict[
         ended.set()
 
     threading.Thread(target=listen, daemon=True).start()
+    return ended
+
+
+def writes(database: memdb.Database, keys: list[bytes], seconds: float) -> Report:
+    """Writes at full rate until stdin ends."""
+    ended = _stdin_ends()
     pairs = list(load.pairs(keys, 7))
     count = 0
     started = perf_counter()
@@ -64,10 +76,83 @@ def writes(database: memdb.Database, keys: list[bytes], seconds: float) -> dict[
     return {"writes": count, "seconds": perf_counter() - started}
 
 
-_KINDS: dict[str, Callable[[memdb.Database, list[bytes], float], dict[str, float]]] = {
+def slices(database: memdb.Database, keys: list[bytes], seconds: float) -> Report:
+    """Writes at full rate until stdin ends, counted by pieces of monotonic time: [begin, end, writes]."""
+    ended, pieces = _stdin_ends(), []
+    pairs, at = list(load.pairs(keys, 7)), 0
+    while not ended.is_set():
+        begin, count = monotonic(), 0
+        while monotonic() - begin < _SLICE_SECONDS:
+            for key, value in pairs[at : at + 50]:
+                database.set(key, value)
+            count += len(pairs[at : at + 50])
+            at = (at + 50) % len(pairs)
+        pieces.append((begin, monotonic(), count))
+    return {"slices": pieces}
+
+
+def transactions(database: memdb.Database, keys: list[bytes], seconds: float) -> Report:
+    """Each read-modify-write transaction timed, with its repeats."""
+    attempts, taken, source = 0, list[int](), random.Random()
+
+    def step(transaction: Any) -> None:
+        nonlocal attempts
+        attempts += 1
+        for key in some:
+            value = transaction[key]
+            transaction[key] = value[1:] + value[:1]
+
+    started = perf_counter()
+    while perf_counter() - started < seconds:
+        some = source.sample(keys, 4)
+        before = perf_counter_ns()
+        database.transact(step, retries=10_000)
+        taken.append(perf_counter_ns() - before)
+    return {
+        "commits": len(taken),
+        "attempts": attempts,
+        "median_ns": percentile(taken, 0.5),
+        "p99_ns": percentile(taken, 0.99),
+    }
+
+
+def _count_up(increment: Callable[[str], object], seconds: float) -> Report:
+    count, started = 0, perf_counter()
+    while perf_counter() - started < seconds:
+        for _ in range(20):
+            increment("hot")
+        count += 20
+    return {"increments": count, "seconds": perf_counter() - started}
+
+
+def increments(database: memdb.Database, keys: list[bytes], seconds: float) -> Report:
+    """One hot key."""
+    return _count_up(database.increment, seconds)
+
+
+def _redis_increments(socket: str, seconds: float) -> Report:
+    import redis
+
+    client = redis.Redis(unix_socket_path=socket)
+    client.ping()
+    _ready()
+    report = _count_up(client.incr, seconds)
+    client.close()
+    return report
+
+
+def _ready() -> None:
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+
+_KINDS: dict[str, Callable[[memdb.Database, list[bytes], float], Report]] = {
     "reads": reads,
     "latencies": latencies,
     "writes": writes,
+    "slices": slices,
+    "transactions": transactions,
+    "increments": increments,
 }
 
 
@@ -81,16 +166,18 @@ def main() -> None:
         print(json.dumps({"seconds": (perf_counter_ns() - before) / 1e9}), flush=True)
         database.close()
         return
-    keys = load.sample(load.keys(count), _ROUND * 5, seed=count)
+    if kind == "redis-increments":
+        print(json.dumps(_redis_increments(directory, seconds)), flush=True)
+        return
+    keys = (
+        load.keys(count) if kind == "transactions" else load.sample(load.keys(count), _ROUND * 5, seed=count)
+    )
     with memdb.open(directory, create=False) as database:
         for key in keys:
             database.get(key)
-        print("ready", flush=True)
-        sys.stdin.readline()
-        print(
-            json.dumps(_KINDS[kind](database, keys[: _ROUND * (1 if kind == "writes" else 5)], seconds)),
-            flush=True,
-        )
+        _ready()
+        chosen = keys[:_ROUND] if kind in ("writes", "slices") else keys
+        print(json.dumps(_KINDS[kind](database, chosen, seconds)), flush=True)
 
 
 if __name__ == "__main__":

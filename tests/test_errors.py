@@ -26,6 +26,7 @@ CASES: list[tuple[Error, type[BaseException]]] = [
     (errors.ContainerMismatch("e", path="/x"), Exception),
     (errors.FormatTooNew("e", found=9, supported=1), Exception),
     (errors.OpenTimeout("e", seconds=10.0), TimeoutError),
+    (errors.ConflictError("e", reason="changed", keys=("a", 1), winner_lsn=12), Exception),
     (errors.Timeout("e", seconds=0.5), TimeoutError),
     (errors.OutcomeUnknown("e", id=bytes(range(24))), Exception),
     (errors.SnapshotExpired("e", lsn=7), Exception),

@@ -106,7 +106,7 @@ def test_an_unknown_option_is_a_type_error_as_in_python() -> None:
         ("keep_checkpoints", 1),
         ("keep_segments", -1),
         ("max_memory", "3MiB"),
-        ("max_memory", "25GiB"),
+        ("max_memory", "49GiB"),
         ("max_memory", "1GB"),
         ("max_key_bytes", 0),
         ("max_key_bytes", "1MiB"),
@@ -218,7 +218,7 @@ def test_the_table_renders_every_option() -> None:
     lines = options.render_markdown().splitlines()
     assert [line.split("|")[1].strip(" `") for line in lines[2:]] == list(DEFAULTS)
     assert all(line.count("|") == 6 for line in lines)
-    assert '| `max_memory` | engine | `"1GiB"` | 4MiB to 24GiB |' in lines[9]
+    assert '| `max_memory` | engine | `"1GiB"` | 4MiB to 48GiB |' in lines[9]
 
 
 def test_the_documentation_holds_the_table() -> None:

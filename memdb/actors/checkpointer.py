@@ -10,6 +10,7 @@ Invariants:
 * One job at a time; killed at any point it leaves at most a file that no manifest names.
 """
 
+import errno
 import logging
 import os
 import signal
@@ -134,8 +135,17 @@ def _perform(worker: _Checkpointer, message: Message) -> Message:
     except errors.Error as error:
         return {"error": error.to_wire()}
     except OSError as error:
-        kind = errors.DiskFullError if error.errno == 28 else errors.Error
-        return {"error": kind(f"the checkpoint could not be written: {error}").to_wire()}
+        return {"error": _file_error(error).to_wire()}
+
+
+def _file_error(error: OSError) -> errors.Error:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return errors.DiskFullError(
+            "no room on the disk for the checkpoint; nothing is lost, the log keeps what it would have held: "
+            "free some space there, and call checkpoint() again or wait for the next one",
+            file="checkpoints",
+        )
+    return errors.Error(f"the checkpoint could not be written: {error}; see engine.log")
 
 
 def main(post: Post, job: Job) -> int:

@@ -47,7 +47,7 @@ def _leave_opener() -> None:
         os._exit(0)
 
 
-def _log_to(directory_fd: int) -> None:
+def log_to(directory_fd: int) -> None:
     from memdb.actors import processes
 
     fd = os.open(
@@ -114,7 +114,7 @@ def _serve(directory: str, ready: socket.socket) -> int:
 
     start = wire.receive(ready, bytearray(), [], time.monotonic() + 60)
     home = Home(directory)
-    _log_to(home.fd)
+    log_to(home.fd)
     lock = FileLock(home.fd, "GROUP", GROUP_BYTE)
     if not lock.acquire(wait=False):
         _tell(ready, {"busy": True})

@@ -11,7 +11,9 @@ Invariants:
 * Unlike POSIX record locks, closing another descriptor of the same file does not lose the lock.
 """
 
+import errno
 import fcntl
+import logging
 import os
 import struct
 from collections.abc import Collection
@@ -19,6 +21,8 @@ from dataclasses import dataclass
 from typing import Final
 
 __all__ = ["GROUP_BYTE", "STARTER_BYTE", "FileLock", "Holder", "close_inherited", "read_note"]
+
+log = logging.getLogger("memdb.engine")
 
 GROUP_BYTE: Final = 0
 """Byte of GROUP that the supervisor holds as long as it lives."""
@@ -69,7 +73,12 @@ class FileLock:
     def write_note(self, command: str) -> None:
         """Leaves pid, pid namespace and command for the messages of those who wait."""
         text = f"{os.getpid()} {own_pid_namespace()} {command}"[:200]
-        os.pwrite(self.fd, text.encode("utf-8", "replace").ljust(256, b"\n"), _NOTE_AT)
+        try:
+            os.pwrite(self.fd, text.encode("utf-8", "replace").ljust(256, b"\n"), _NOTE_AT)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            log.warning("no room for a note in the lock file: others will not be told who holds it")
 
     def read_note(self) -> Holder | None:
         """What the last holder wrote, or None."""

@@ -19,6 +19,7 @@ from memdb.actors import segments, wire
 from memdb.actors.clients import Client
 from memdb.actors.door import Connection
 from memdb.actors.wire import Message
+from memdb.options import describe_mismatches
 from memdb.shm import _kernel
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Requests:
             "stop": self._stop,
         }
         if op in _PASSED_ON:
+            if op == "compact":
+                self._group.bury_the_dead()  # the next generation would wait for what they have pinned
             self._group.ask("writer", str(op), self._pass_back(connection))
         elif isinstance(op, str) and op in known:
             known[op](connection, request)
@@ -159,7 +162,7 @@ class Requests:
             durability = None  # every level means the same where nothing is stored
         differing = self._group.options.mismatches(explicit, durability)
         if differing:
-            text = ", ".join(f"{name} is {running!r}, not {wanted!r}" for name, wanted, running in differing)
+            text = describe_mismatches(differing)
             raise errors.OptionMismatch(
                 f"the engine of {self._group.home.path} (pid {os.getpid()}) already runs with other "
                 f"options: {text}. Leave them out to join it, or end it first (close all handles, or "
@@ -261,8 +264,9 @@ class Requests:
         free, total = segments.room()
         processes = {"supervisor": _process(os.getpid(), 0)}
         for actor in group.actors.values():
-            if actor.running:
+            if actor.running and not wire.has_ended(actor.pidfd):
                 processes[actor.role] = _process(actor.pid, actor.restarts)
+        group.bury_the_dead()
         clients = [
             {
                 "client_id": one.client_id.hex(),
@@ -280,6 +284,7 @@ class Requests:
             "phase": group.phase,
             "started": self._started,
             "memory_only": group.memory_only,
+            "checkpoint_running": self._checkpoint_now is not None,
             "options": group.options.to_wire(),
             "processes": processes,
             "clients": clients,
@@ -290,6 +295,7 @@ class Requests:
 
     def _readers(self, connection: Connection, request: Message) -> None:
         """Every pinned slot and the number of views of every lease, both generations."""
+        self._group.bury_the_dead()
         found: list[Message] = []
         for client in self._group.clients.everyone():
             lease = _kernel.Mapping(client.lease, _kernel.lease_bytes(), writable=False)

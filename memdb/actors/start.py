@@ -24,7 +24,7 @@ from memdb.actors import wire
 from memdb.actors.locks import GROUP_BYTE, STARTER_BYTE, FileLock
 from memdb.options import EngineOptions
 
-__all__ = ["start_group"]
+__all__ = ["environment", "interpreter", "start_group"]
 
 _NOT_HANDED_ON: Final = (
     "PYTHONINSPECT",
@@ -69,12 +69,12 @@ def _spawn(path: str, options: EngineOptions, deadline: float, memory_only: bool
     with ours:
         with theirs:
             process = subprocess.Popen(
-                [_interpreter(), "-P", "-m", "memdb.actors.group", path, "--ready", str(theirs.fileno())],
+                [interpreter(), "-P", "-m", "memdb.actors.group", path, "--ready", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
-                env=_environment(),
+                env=environment(),
                 close_fds=True,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
@@ -85,18 +85,18 @@ def _spawn(path: str, options: EngineOptions, deadline: float, memory_only: bool
         except (wire.Disconnected, BrokenPipeError) as error:
             raise errors.EngineDied(
                 f"the engine of {path} ended before it was ready; {path}/engine.log says why if it came "
-                f"that far, and `{_interpreter()} -P -m memdb.actors.group` must be runnable (MEMDB_PYTHON "
+                f"that far, and `{interpreter()} -P -m memdb.actors.group` must be runnable (MEMDB_PYTHON "
                 "names another interpreter)",
                 log_file=os.path.join(path, "engine.log"),
             ) from error
         finally:
             process.wait()  # it ends as soon as it has forked; never later than the answer
     if "error" in answer:
-        raise errors.from_wire(answer["error"])
+        raise errors.from_wire(answer["error"]).of(path)
     return bool(answer.get("ok"))
 
 
-def _interpreter() -> str:
+def interpreter() -> str:
     """``sys.executable`` is no Python where Python is embedded; then MEMDB_PYTHON has to say."""
     chosen = os.environ.get("MEMDB_PYTHON") or sys.executable
     if not chosen:
@@ -107,10 +107,11 @@ def _interpreter() -> str:
     return chosen
 
 
-def _environment() -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if name not in _NOT_HANDED_ON}
-    environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
-    return environment
+def environment() -> dict[str, str]:
+    """What the engine gets of the caller's variables, with this very package on its path."""
+    kept = {name: value for name, value in os.environ.items() if name not in _NOT_HANDED_ON}
+    kept["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+    return kept
 
 
 class Patience:

@@ -160,6 +160,7 @@ class Supervisor:
 
     def _job(self, role: str) -> tuple[Callable[..., int], tuple[Any, ...], set[int]]:
         if role == "writer":
+            self.bury_the_dead()  # the next generation would wait for what they have pinned
             known = self.clients.everyone()
             for client in known:
                 client.known = True

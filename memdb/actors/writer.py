@@ -13,6 +13,7 @@ Invariants:
 * Without a supervisor it writes what it holds to the log and ends.
 """
 
+import errno
 import logging
 import os
 import queue
@@ -188,8 +189,11 @@ def add_lease(engine: DurableEngine, client_id: bytes, fd: int, system: bool) ->
 
 
 def _file_error(error: OSError) -> errors.Error:
-    if error.errno == 28:
-        return errors.DiskFullError(f"no room on the disk of the database: {error}", file=str(error.filename))
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return errors.DiskFullError(
+            f"no room on the disk of the database: {error}. Free some space there and try again",
+            file=None if error.filename is None else os.fsdecode(error.filename),
+        )
     return errors.Error(f"the file system refuses: {error}")
 
 

@@ -1,8 +1,8 @@
-"""The command line: `memdb demo|info|get|set|delete|scan|check|stop|wal dump|checkpoint dump`.
+"""The command line: the program `memdb`; docs/reference/cli.md is its contract.
 
 Owns: what the program `memdb` takes, prints and returns. It goes through the public API of the package, but
 for the dumps (`memdb.durability.dump`) and for what is said to an engine without becoming its client
-(`memdb.actors.wire`). Nothing in the package imports it.
+(`memdb.actors.wire`) or run in its place (`memdb.actors.foreground`). Nothing in the package imports it.
 
 Invariants:
 - People get tables and progress bars; `--json` gives programs one JSON document (or one per line for streams)

@@ -6,6 +6,8 @@ Invariant: every public error has a code of its own kind; a test walks memdb.err
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,18 +23,32 @@ PLACE = 3
 LIMIT = 4
 DAMAGE = 5
 INTERRUPTED = 130
+UNREAD = 141
+
+NO_MEANS: dict[str, str] = {
+    "get": "no such key",
+    "set": "`--if-absent`, and there is one",
+    "delete": "no such key",
+    "check": "it found problems",
+    "demo": "something was lost",
+    "doctor": "there is a problem",
+    "shell": "from a pipe: a key was missing, a condition did not hold, or a transaction was left open",
+}
+"""What exit code 1 says, by command; the others never return it."""
 
 EXIT_CODES: dict[int, str] = {
     OK: "done",
-    NO: "the answer is no: no such key, a condition did not hold, `check` found problems, "
-    "`demo` lost something",
+    NO: "the answer is no, and for these commands only: "
+    + "; ".join(f"`{command}`: {meaning}" for command, meaning in NO_MEANS.items()),
     USAGE: "wrong usage: an unknown option, a key or value that its type can't hold, an option that differs "
     "from the running engine's",
     PLACE: "the database can't be opened or reached: no such directory, not a database, no permission, "
     "no answer in time",
-    LIMIT: "refused for now: a limit, a full disk or memory, a conflict, a time-out",
+    LIMIT: "refused for now: a limit, a full disk or memory, a conflict, a time-out; "
+    "`serve`: another engine runs",
     DAMAGE: "damage, or an engine that can't run: see `memdb check` and engine.log",
-    INTERRUPTED: "interrupted by Ctrl-C",
+    INTERRUPTED: "interrupted by Ctrl-C (`serve`, `top` and a shell on a terminal end with 0)",
+    UNREAD: "nobody reads what is printed any more, as in `memdb scan data | head`",
 }
 
 _USE = (
@@ -78,6 +94,16 @@ def exit_code(error: BaseException) -> int:
     raise error
 
 
+def _is_unread() -> bool:
+    """Has the reader of stdout gone? Then what is left for it goes nowhere, in silence."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+        return True
+    return False
+
+
 @contextmanager
 def reported() -> Iterator[None]:
     """Turns the errors that a user can act on into one line on stderr and an exit code; others keep
@@ -85,7 +111,13 @@ def reported() -> Iterator[None]:
     """
     try:
         yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        click.echo("memdb: interrupted", err=True)
+        raise SystemExit(INTERRUPTED) from None
     except (errors.Error, NotationError, OSError, ValueError, TypeError, MemoryError) as error:
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            raise SystemExit(UNREAD) from error
         code = exit_code(error)
         name = "" if isinstance(error, NotationError) else f"{type(error).__name__}: "
         click.echo(f"memdb: {name}{error}", err=True)

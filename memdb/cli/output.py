@@ -65,6 +65,17 @@ def facts(pairs: Mapping[str, object], title: str | None = None) -> Table:
     return result
 
 
+def verdicts(rows: Iterable[tuple[str, str, str]], styles: Mapping[str, str]) -> Table:
+    """A table of checks: name, verdict in its colour, text."""
+    result = Table(show_header=False)
+    result.add_column(style="bold")
+    result.add_column()
+    result.add_column(overflow="fold")
+    for name, verdict, text in rows:
+        result.add_row(Text(name), Text(verdict, style=styles[verdict]), Text(text))
+    return result
+
+
 def bar(*, shown: bool = True) -> Progress:
     """A progress bar on stderr that leaves no trace when it is done; `shown=False` for `--json`."""
     console = err()

@@ -14,9 +14,13 @@ from typing import Any
 import click
 
 from memdb.cli import errors, notation, output
+from memdb.cli.doctor import doctor, gc
 from memdb.cli.dump import checkpoint, wal
-from memdb.cli.engine import check, info, stop
+from memdb.cli.engine import check, compact, info, stop
 from memdb.cli.opening import opened
+from memdb.cli.serve import serve
+from memdb.cli.shell import shell
+from memdb.cli.watching import readers, top
 
 PATH = click.Path(path_type=str)
 
@@ -51,18 +55,23 @@ def typed_key(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("directory", type=PATH)
 @click.argument("key")
 @typed_key
+@click.option("--ttl", is_flag=True, help="Print the seconds until it expires instead; nothing if it stays.")
 @as_json
-def get(directory: str, key: str, key_type: str, json_: bool) -> None:
+def get(directory: str, key: str, key_type: str, ttl: bool, json_: bool) -> None:
     """Print the value of KEY. Exit code 1 if there is none."""
     with errors.reported():
         parsed = notation.parse_key(key, key_type)
         with opened(directory, readonly=True) as db:
             entry = db.entry(parsed)
+            left = db.ttl(parsed) if entry is not None and (ttl or json_) else None
         if entry is None:
             click.echo(f"memdb: no key {parsed!r} in {directory}", err=True)
             raise SystemExit(errors.NO)
         if json_:
-            output.print_json({"key": entry.key, "value": entry.value, "version": entry.version})
+            output.print_json({"key": entry.key, "value": entry.value, "version": entry.version, "ttl": left})
+        elif ttl:
+            if left is not None:
+                click.echo(f"{left:.3f}")
         elif isinstance(entry.value, bytes) and not sys.stdout.isatty():
             sys.stdout.buffer.write(entry.value)
         else:
@@ -82,17 +91,18 @@ def get(directory: str, key: str, key_type: str, json_: bool) -> None:
     "--durability", type=click.Choice(["memory", "os", "full"]), help="When the write counts as done."
 )
 @click.option("--if-absent", is_flag=True, help="Only if there is no such key; exit code 1 otherwise.")
+@click.option("--ttl", type=float, help="Seconds after which it expires; without it, it stays.")
 @as_json
 def set_(
     directory: str, key: str, value: str, key_type: str, value_type: str, durability: str | None,
-    if_absent: bool, json_: bool,
+    if_absent: bool, ttl: float | None, json_: bool,
 ) -> None:  # fmt: skip
     """Store VALUE under KEY; `-` reads VALUE from standard input. Creates the database if there is none."""
     with errors.reported():
         parsed_key = notation.parse_key(key, key_type)
         parsed_value = _read_value(value_type) if value == "-" else notation.parse_value(value, value_type)
         with opened(directory) as db:
-            written = db.set(parsed_key, parsed_value, if_absent=if_absent, durability=durability)
+            written = db.set(parsed_key, parsed_value, ttl=ttl, if_absent=if_absent, durability=durability)
         if json_:
             output.print_json({"written": written})
         if not written:
@@ -175,7 +185,7 @@ def _print_scan(rows: list[tuple[Any, Any]], shown: int, may_note: bool, keys_on
         output.err().print(f"{shown} keys shown; there are more: use --limit, --start or --json")
 
 
-for command in (info, check, stop, wal, checkpoint):
+for command in (info, readers, top, check, compact, serve, shell, stop, doctor, gc, wal, checkpoint):
     main.add_command(command)
 
 

@@ -18,21 +18,16 @@ from dataclasses import replace
 from typing import Any, Final
 
 from memdb.durability import figures
-from memdb.durability.opening import ENDING, FAR, READ_ONLY, SERVING, Opening, entry_of
+from memdb.durability.opening import DISK_FULL, ENDING, FAR, RETRY, SERVING, Opening, entry_of
+from memdb.durability.pressure import AGES_APART, settle
 from memdb.durability.rebuild import PUNCH_FROM, EngineSegments, ViewsStand
-from memdb.errors import DiskFullError, Error, LogFailed
+from memdb.errors import ArenaFullError, DiskFullError, Error, LogFailed
 from memdb.shm import _kernel as kernel
 
 __all__ = ["DurableEngine", "EngineSegments", "ViewsStand"]
 
-_RETRY: Final = 5.0
-"""Seconds between attempts to begin a new log after a failure."""
-_AGES_APART: Final = 0.02
-"""Seconds between two looks at the ages of snapshots, at least."""
-_POINTS_APART: Final = 0.01
-"""Seconds between two revocations of point reads, at least."""
-_ACTIVE: Final = 2
-_REVOKED: Final = 3
+_OLD_APART: Final = 1.0
+"""Seconds between two looks whether an old arena still has readers, at most."""
 
 
 class DurableEngine(Opening):
@@ -57,7 +52,7 @@ class DurableEngine(Opening):
         or "failed"."""
         until = FAR + self._clock.monotonic() if deadline is None else deadline
         while True:
-            event = self._next_event(min(until, self._retry_at, self._ages_at))
+            event = self._next_event(min(until, self._retry_at, self._ages_at, self._old_at))
             if not self._meet(event):
                 return "failed"
             now = self._clock.monotonic()
@@ -72,8 +67,8 @@ class DurableEngine(Opening):
             if event == kernel.EVENT_CONTROL and not self._nudged:
                 return "control"
             self._nudged = False
-            if self._old_arena is not None:
-                self._give_back_old_arena()
+            if now >= self._old_at:
+                self._give_back_old_arena(now)
             if self._due(now) is not None:
                 return "control"
             if event == kernel.EVENT_NONE and (now >= until or not self._threads):
@@ -97,7 +92,9 @@ class DurableEngine(Opening):
         if event == kernel.EVENT_ROTATE:
             return self._try_rotate()
         if event == kernel.EVENT_PRESSURE:
+            before = self._failure
             self._relieve()
+            return self._failure is before
         return True
 
     def _try_rotate(self) -> bool:
@@ -106,7 +103,7 @@ class DurableEngine(Opening):
         except LogFailed as error:
             self._note_failure(error)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in DISK_FULL:
                 self._note_failure(DiskFullError(f"no room for the next log segment: {error}", file="wal"))
             else:
                 self._note_failure(
@@ -115,30 +112,25 @@ class DurableEngine(Opening):
         return self._failure is None
 
     def _relieve(self) -> None:
-        """Pressure (R5, first form): revoke what is held too long, else the request is answered `full`."""
+        """Pressure (R5): one step towards room, then the commit is tried again, or answered `full`."""
         now = self.commit.figures()
-        revoked = self._revoke_point_reads() + self.revoke_aged()
-        self.store.reclaim(1 << 20)
-        self.commit.pressure_done(revoked > 0)
-        if not revoked:
-            self._log.warning("the arena is full: a commit asked for %d bytes more", now["held_bytes"])
+        retry = self._publish_applied(now) or self._pressure.relieve(self.store, now["applied_lsn"])
+        self.commit.pressure_done(retry)
+        if not retry:
+            self._pressure.refuse(now["held_bytes"])
 
-    def _revoke_point_reads(self) -> int:
-        """Revokes the point reads that are under way; how many (rule R2: a process can be stopped in any).
-
-        They begin again by themselves, so a caller sees nothing, and what a stopped reader kept comes free.
-        At most once in ``_POINTS_APART``: a full arena under many readers is answered, not tried for ever.
-        """
-        now, parity, revoked = self._clock.monotonic(), self.store.generation & 1, 0
-        if now < self._points_at:
-            return 0
-        for lease in self._mappings():
-            for slot, state, lsn, _, kind in kernel.lease_readers(lease, parity):
-                if kind == kernel.PIN_POINT and state == _ACTIVE:
-                    revoked += kernel.lease_revoke(lease, parity, slot, lsn)
-        if revoked:
-            self._points_at = now + _POINTS_APART
-        return revoked
+    def _publish_applied(self, now: dict[str, int]) -> bool:
+        """What is applied but waits for its sync keeps the versions under it: was there any?"""
+        if not self._options.logged or now["published_lsn"] >= now["applied_lsn"]:
+            return False
+        try:
+            self._wal.sync(self.commit)
+        except LogFailed:
+            self._note_failure(self._log_failure())
+            return True  # the next look at the commit refuses it for that
+        if -int(self.commit.step()) == kernel.EVENT_LOG_FAILED:
+            self._note_failure(self._log_failure())
+        return True
 
     def revoke_aged(self) -> int:
         """Revokes snapshots older than ``snapshot_max_age`` in both generations; how many.
@@ -147,34 +139,29 @@ class DurableEngine(Opening):
         after it at the earliest, so that is when the next look is due: exact, with one wake-up in that time
         while clients are attached, and none without.
         """
-        limit, revoked = self._options.snapshot_max_age, 0
-        now, wait = self._clock.time_us(), limit
-        for lease in self._mappings():
-            for parity in (0, 1):
-                for slot, state, lsn, since, kind in kernel.lease_readers(lease, parity):
-                    if kind == kernel.PIN_CHECKPOINT or not since or state == _REVOKED:
-                        continue
-                    left = limit - (now - since) / 1e6
-                    if left <= 0:
-                        revoked += kernel.lease_revoke(lease, parity, slot, lsn)
-                    else:
-                        wait = min(wait, left)
+        limit = self._options.snapshot_max_age
+        revoked, wait = self._readers.revoke_aged(limit, self._clock.time_us())
         attached = any(not system for _, system in self._leases.values())
-        self._ages_at = self._clock.monotonic() + max(wait, _AGES_APART) if attached else FAR
+        self._ages_at = self._clock.monotonic() + max(wait, AGES_APART) if attached else FAR
         if revoked:
             self._log.info("%d snapshots were revoked: they were older than %g s", revoked, limit)
-            self.store.reclaim(1 << 20)
+            settle(self.store)
         return revoked
 
-    def _give_back_old_arena(self) -> None:
-        """Punches the old generation once nobody can reach it (rule R6); its header page stays readable."""
+    def _give_back_old_arena(self, now: float) -> None:
+        """Punches the old generation once nobody can reach it (rule R6); its header page stays readable.
+
+        Nobody tells when the last reader leaves, so the looks grow apart to ``_OLD_APART``, and end with the
+        arena.
+        """
         parity = self._old_arena
-        if parity is None or any(
-            kernel.lease_readers(lease, parity) or kernel.lease_hazards(lease, parity)
-            for lease in self._mappings()
-        ):
+        if parity is None:
             return
-        self._old_arena = None
+        if self._readers.are_in(parity):
+            self._old_wait = min(self._old_wait * 2, _OLD_APART)
+            self._old_at = now + self._old_wait
+            return
+        self._old_arena, self._old_at = None, FAR
         if self._segs.arena_fds[parity] >= 0:
             size = self._segs.arenas[parity].size - PUNCH_FROM
             kernel.punch(self._segs.arena_fds[parity], PUNCH_FROM, size)
@@ -192,21 +179,12 @@ class DurableEngine(Opening):
         self._wal.failure.last_lsn = now["applied_lsn"]
         return self._wal.failure
 
-    def _note_failure(self, error: Error) -> None:
-        self._log.error("commits are refused: %s", error)
-        self._failure = error
-        self._retry_at = self._clock.monotonic() + _RETRY
-        self.commit.read_only(
-            kernel.STATUS_LOG_FAILED if isinstance(error, LogFailed) else kernel.STATUS_READ_ONLY
-        )
-        self._phase(READ_ONLY)
-
     def _try_way_back(self) -> None:
         try:
             self.way_back()
         except (OSError, Error) as error:
-            self._log.error("a new log could not be begun, the next attempt is in %g s: %s", _RETRY, error)
-            self._retry_at = self._clock.monotonic() + _RETRY
+            self._log.error("a new log could not be begun, the next attempt is in %g s: %s", RETRY, error)
+            self._retry_at = self._clock.monotonic() + RETRY
 
     def way_back(self) -> int:
         """After a failure: checkpoint of the published state, a new segment of the next term, a fence for the
@@ -214,25 +192,32 @@ class DurableEngine(Opening):
         still failed."""
         if self._failure is None:
             return int(self.store.published)
-        if not isinstance(
-            self._failure, LogFailed
-        ):  # the disk was full at a rotation: the log itself is sound
-            self._wal.rotate(self.commit)
+        if not isinstance(self._failure, LogFailed):  # the disk was full: the log itself is sound
+            if self._begin_later is None:
+                self._wal.rotate(self.commit)
+            else:
+                self._wal.begin(self.commit, *self._begin_later)
+                self._begin_later = None
             self.commit.read_only(kernel.STATUS_OK)
             return self._recovered()
         logbuf = self._segs.logbuf
         if logbuf is None:
             raise self._failure
         self._refuse_over_views("beginning a new log")
-        entry = self._way_back_checkpoint(int(self.store.published))
-        store = self._generations.make(self.store.generation + 1, self._mappings())
-        store.copy_from(self.store.mapping, self.store.generation & 1, self._segs.group_lease)
+        published = int(self.store.published)
+        entry = self._way_back_checkpoint(published)
         now, found = self.commit.figures(), self._wal.current
         number = now["segment"]
         image = kernel.logbuf_image(logbuf, number)
         base = max(now["applied_lsn"], now["lsn_limit"], found.lsn_limit)
         durable = self._wal.durable_bytes(number)
         after = self._wal.fence(found, image, number, durable, entry.lsn, base).with_checkpoint(entry)
+        try:
+            store = self._generations.make(self.store.generation + 1, self._mappings())
+            store.copy_from(self.store.mapping, self.store.generation & 1, self._segs.group_lease)
+        except ArenaFullError as error:
+            self._way_back_from_disk(after, base, error, lambda: self.store.open(published))
+            return self._recovered()
         self._wal.detach(self.commit)
         self._wal.failure = None
         commit = self._make_commit(store, base)
@@ -331,6 +316,7 @@ class DurableEngine(Opening):
                 self.rotate()
             elif event == -kernel.EVENT_PRESSURE:
                 self._relieve()
+                self._refuse_failed()
             elif event == -kernel.EVENT_LOG_FAILED:
                 self._note_failure(self._log_failure())
                 self._refuse_failed()
@@ -428,7 +414,8 @@ class DurableEngine(Opening):
     def info(self) -> dict[str, Any]:
         """Figures as plain values: LSNs, arena, wal, checkpoints, recovery, failure."""
         durable = self._wal.durable_lsn if self._options.logged else 0
-        return figures.info(self.commit, self._wal.manifest, durable, self._failure, self._report)
+        found = figures.info(self.commit, self._wal.manifest, durable, self._failure, self._report)
+        return {**found, "pressure": self._pressure.figures(), "time": self._clock.monotonic()}
 
     # ----------------------------------------------------------------------------------------------- end
 

@@ -24,7 +24,7 @@ def info(
 ) -> dict[str, Any]:
     """LSNs, arena, wal, checkpoints, recovery, failure."""
     figures, store = commit.figures(), commit.store
-    names = ("commits", "rejected", "rounds", "syncs", "parks", "pending")
+    names = ("commits", "rejected", "conflicts", "rounds", "syncs", "parks", "pending")
     return {
         "published_lsn": figures["published_lsn"],
         "applied_lsn": figures["applied_lsn"],

@@ -54,6 +54,7 @@ class SegmentLog:
         self._synced: dict[int, int] = {}
         self._spare_lock = threading.Lock()
         self._taken = 0  # the newest segment that is in use
+        self._unnamed: Manifest | None = None  # names the segment that was begun; not stored yet
         self._spare: tuple[File, segments.SegmentHeader] | None = None
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._sync_thread: threading.Thread | None = None
@@ -80,8 +81,17 @@ class SegmentLog:
         left out.
 
         ``after``: the next manifest but for the new segment; it is stored here, so that this is where a
-        recovery counts.
+        recovery counts. OSError: the disk is full; called again with the same commit loop it goes on where it
+        stopped.
         """
+        if self._unnamed is None:
+            self._unnamed = self._begin(commit, base, after, needed)
+        self.store(self._unnamed)
+        self._unnamed = None
+        remove_leftovers(self.files, self.current)  # before a spare is made, which no manifest names either
+        self._prepare_spare()
+
+    def _begin(self, commit: kernel.Commit, base: int, after: Manifest, needed: int) -> Manifest:
         previous = after.segments[-1] if after.segments else None
         file, header = self._take_or_make(segments.FIRST_BYTES, needed, after.next_segment, after.database)
         link = kernel.Link(
@@ -93,9 +103,7 @@ class SegmentLog:
         )
         self._enter(commit, file, header, link, base)
         entry = SegmentEntry(header.number, header.salt, header.capacity, base, after.term)
-        self.store(after.with_segment(entry, lsn_limit=link.lsn_limit))
-        remove_leftovers(self.files, self.current)  # before a spare is made, which no manifest names either
-        self._prepare_spare()
+        return after.with_segment(entry, lsn_limit=link.lsn_limit)
 
     def rotate(self, commit: kernel.Commit) -> int:
         """Seals the open segment and goes on in the next one; its number. OSError, LogFailed."""

@@ -15,24 +15,38 @@ Invariants:
 * 4 and 6: what the log buffer held is in the file and synced before the store that has applied it is opened.
 """
 
+import errno
 import logging
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from memdb.durability import checkpoints, manifest, rebuild, recovery
+from memdb.durability import checkpoints, manifest, rebuild, recovery, segments
 from memdb.durability.files import Clock, Files
 from memdb.durability.log import SegmentLog
-from memdb.durability.manifest import CheckpointEntry
+from memdb.durability.manifest import CheckpointEntry, Manifest
+from memdb.durability.pressure import Lease, Pressure, Readers
 from memdb.durability.rebuild import EngineSegments, Generations
 from memdb.durability.recovery import RecoveryReport
 from memdb.durability.triggers import Triggers
-from memdb.errors import ArenaFullError, CorruptionError, Error
+from memdb.errors import ArenaFullError, CorruptionError, DiskFullError, Error, LogFailed
 from memdb.options import EngineOptions
 from memdb.shm import _kernel as kernel
 
-__all__ = ["ENDING", "FAR", "READ_ONLY", "REBUILDING", "SERVING", "Opening", "entry_of"]
+__all__ = [
+    "DISK_FULL",
+    "ENDING",
+    "FAR",
+    "OLD_WAIT",
+    "READ_ONLY",
+    "REBUILDING",
+    "RETRY",
+    "SERVING",
+    "Opening",
+    "entry_of",
+]
 
 REBUILDING: Final = 1
 SERVING: Final = 2
@@ -40,6 +54,11 @@ READ_ONLY: Final = 3
 ENDING: Final = 4
 FAR: Final = 365 * 86400.0
 _LOOK_EVERY: Final = 0.25
+RETRY: Final = 5.0
+"""Seconds between attempts to begin a new log after a failure."""
+DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+OLD_WAIT: Final = 0.005
+"""Seconds until the second look whether an old arena still has readers."""
 
 
 class Opening:
@@ -66,14 +85,17 @@ class Opening:
         self._commit_lock = threading.Lock()
         self._report = RecoveryReport("created")
         self._failure: Error | None = None
+        self._begin_later: tuple[int, Manifest] | None = None  # where a log is to begin once there is room
         self._retry_at = FAR
         self._looked_at = 0.0
         self._nudged = self._interrupted = False
         self._triggers = Triggers(options, clock.monotonic())
-        self._own_request = 0
         self._old_arena: int | None = None
+        self._old_at = FAR  # when to look next whether it still has readers
+        self._old_wait = OLD_WAIT
         self._ages_at = FAR  # when the ages of snapshots are looked at next
-        self._points_at = 0.0  # when point reads may be revoked again
+        self._readers = Readers(self._named_leases)
+        self._pressure = Pressure(self._readers, clock, log, patient=threads)
 
     # --------------------------------------------------------------------------------------------- parts
 
@@ -173,9 +195,40 @@ class Opening:
         commit = self._make_commit(store, base)
         if flush and self._segs.logbuf is not None:
             kernel.logbuf_init(self._segs.logbuf, kernel.logbuf_words(self._segs.logbuf)["half_bytes"])
-        self._wal.begin(commit, base, found)
+        full = self._begin_log(commit, base, found, is_new)
         self._install(store, commit, base)
         self._show()
+        if full is not None:
+            self._note_failure(full)
+
+    def _begin_log(
+        self, commit: kernel.Commit, base: int, after: Manifest, is_new: bool
+    ) -> DiskFullError | None:
+        """A new segment; on a full disk none, and reads are served without it until there is room."""
+        try:
+            self._wal.begin(commit, base, after)
+        except OSError as error:
+            if is_new or isinstance(error, LogFailed) or error.errno not in DISK_FULL:
+                raise
+            self._begin_later = base, after
+            self._wal.manifest = manifest.load(self._files)
+            return DiskFullError(
+                f"the disk is full, and no log segment of {segments.FIRST_BYTES >> 10} KiB can be made: "
+                f"{error}. Reads go on, commits are refused; free some space there, which is seen within "
+                f"{RETRY:g} s",
+                file="wal",
+            )
+        return None
+
+    def _note_failure(self, error: Error) -> None:
+        """Commits are refused from now on, and a way back is looked for."""
+        self._log.error("commits are refused: %s", error)
+        self._failure = error
+        self._retry_at = self._clock.monotonic() + RETRY
+        self.commit.read_only(
+            kernel.STATUS_LOG_FAILED if isinstance(error, LogFailed) else kernel.STATUS_READ_ONLY
+        )
+        self._phase(READ_ONLY)
 
     def _continue_arena(self) -> bool:
         """Reads the dead writer's generation (rule G1); False if it can't be used."""
@@ -230,21 +283,49 @@ class Opening:
         try:
             published = kernel.arena_figures(self._segs.arenas[old & 1])["published"]
             entry = self._way_back_checkpoint(published, old)
-            store = self._generations.make(old + 1, self._mappings())
-            store.copy_from(self._segs.arenas[old & 1], old & 1, self._segs.group_lease)
         except (BlockingIOError, ValueError, CorruptionError):
             return False
         base = max(half["last_lsn"], half["lsn_limit"], found.lsn_limit)
         image = kernel.logbuf_image(logbuf, half["segment"])
         after = self._wal.fence(found, image, half["segment"], half["synced"], entry.lsn, base)
+        after = after.with_checkpoint(entry)
+        try:
+            store = self._generations.make(old + 1, self._mappings())
+            store.copy_from(self._segs.arenas[old & 1], old & 1, self._segs.group_lease)
+        except (BlockingIOError, ValueError, CorruptionError):
+            return False
+        except ArenaFullError as error:
+            self._way_back_from_disk(after, base, error)
+            return True
         # The failed half stays in the buffer: should this writer die before the manifest fences its file, the
         # next one needs it. Nothing of it is applied again: all its LSNs are at or below `base`.
         commit = self._make_commit(store, base)
-        self._wal.begin(commit, base, after.with_checkpoint(entry))
+        self._wal.begin(commit, base, after)
         self._report = RecoveryReport("arena", lsn=entry.lsn, keys=entry.keys, clean=False)
         self._install(store, commit, base)
         self._show()
         return True
+
+    def _way_back_from_disk(
+        self, after: Manifest, base: int, why: Error, stay: Callable[[], None] = lambda: None
+    ) -> None:
+        """The way back where /dev/shm has room for one arena only (rules L5, G3): ``after`` fences the failed
+        log and names a checkpoint of all that was published, so the disk can replace the arena.
+
+        ArenaFullError: the arena can't be given up; ``stay`` lets readers into it again.
+        """
+        # Only the text: the error's frames keep the half-made store alive.
+        self._log.warning("readers are revoked, and reads wait for a rebuild from disk: %s", why)
+        self._wal.store(replace(after, lsn_limit=max(after.lsn_limit, base)))
+        try:
+            self._generations.give_up(self._mappings())
+        except ArenaFullError:
+            stay()
+            raise
+        if self._commit is not None:
+            self._wal.detach(self._commit)
+        self._wal.failure = None
+        self._start_from_disk(flush=False)
 
     def _continue_unlogged(self) -> bool:
         built = rebuild.from_arena(self._segs, self._generations, self._mappings())
@@ -293,11 +374,16 @@ class Opening:
         if kernel.arena_figures(old)["generation"]:
             kernel.arena_close(old)
             self._old_arena = (generation + 1) & 1
+            self._old_at, self._old_wait = 0.0, OLD_WAIT
 
     # -------------------------------------------------------------------------------------------- leases
 
     def _mappings(self) -> list[kernel.Mapping]:
         return [mapping for mapping, _ in self._leases.values()] + [self._segs.group_lease]
+
+    def _named_leases(self) -> list[Lease]:
+        named = [(f"client {one.hex()}", *lease) for one, lease in self._leases.items()]
+        return [*named, ("the group", self._segs.group_lease, True)]
 
     def add_lease(self, mapping: kernel.Mapping, client_id: bytes, *, system: bool = False) -> None:
         """Takes commits from a client; before start(), too (then its readers are revoked in order, rule
@@ -311,7 +397,11 @@ class Opening:
     def remove_lease(self, client_id: bytes) -> None:
         """A client is gone: what it had published is still committed, its pins count no more."""
         known = self._leases.pop(client_id, None)
-        if known is not None and self._commit is not None:
+        if known is None:
+            return
+        self._readers.forget(known[0])
+        self._old_at = 0.0 if self._old_arena is not None else FAR
+        if self._commit is not None:
             self._commit.remove_lease(known[0])
 
     def forget(self, client_id: bytes) -> None:
@@ -319,15 +409,7 @@ class Opening:
         start = b"\x02o" + client_id
         stop = start + b"\xff" * 2
         payload = kernel.ops_build([{"op": "delete_range", "key": start, "value": stop}])
-        self._own_request += 1
-        kernel.lease_submit(
-            self._segs.group_lease,
-            self._segs.board,
-            self._own_request % 64,
-            self._own_request,
-            payload,
-            level=0,
-        )
+        kernel.lease_send(self._segs.group_lease, self._segs.board, payload)
 
     def _nudge(self) -> None:
         """The sync thread, after work: lets the loop look at triggers now and then, never when idle."""

@@ -50,6 +50,9 @@ _ALL: Final = (1 << 48) - 1
 _LINK_ROOM: Final = 256
 """More bytes than the link takes that a segment begins with."""
 _REVOKED: Final = 3
+_MIB: Final = 1 << 20
+_BESIDE_KEY: Final = 96
+"""Bytes that a key takes in an arena beside itself and its value, at most."""
 _UNUSABLE: Final = (BlockingIOError, ValueError, CorruptionError)
 
 
@@ -98,7 +101,7 @@ class Generations:
         until = self._clock.monotonic() + _GRACE
         pause = threading.Event()
         while self._patient and self._clock.monotonic() < until:
-            if not any(kernel.lease_readers(lease, parity) for lease in leases):
+            if not _pinned(leases, parity):
                 break
             pause.wait(0.005)
         for lease in leases:
@@ -148,7 +151,7 @@ class Generations:
         until = self._clock.monotonic() + _GRACE
         pause = threading.Event()
         while self._patient and self._clock.monotonic() < until:
-            if not any(kernel.lease_readers(lease, parity) for lease in leases):
+            if not _pinned(leases, parity):
                 break
             pause.wait(0.005)
         return {
@@ -184,6 +187,11 @@ class Generations:
     def show(self, generation: int) -> None:
         """Tells every client (rule G2): one store."""
         kernel.page_store(self._segs.page, self._segs.epoch << 32 | generation)
+
+
+def _pinned(leases: list[kernel.Mapping], parity: int) -> bool:
+    """Does anybody still hold a pin? Who was revoked before has had his grace."""
+    return any(pin[1] != _REVOKED for lease in leases for pin in kernel.lease_readers(lease, parity))
 
 
 # -------------------------------------------------------------------------------------------------- creation
@@ -262,9 +270,14 @@ def recover(
     total = sum(one.keys for one in adopted.checkpoints[-1:])
     kernel.board_set(board, progress_done=0, progress_total=total)
     standing = list(leases)
-    recovered = recovery.recover(
-        files, adopted, lambda: generations.make(generation, standing), options.recovery, threads=threads
-    )
+    try:
+        recovered = recovery.recover(
+            files, adopted, lambda: generations.make(generation, standing), options.recovery, threads=threads
+        )
+    except ArenaFullError as error:
+        if "/dev/shm" in error.message:
+            raise
+        raise _does_not_fit(adopted, options.max_memory) from error
     recovered.report.new_identity = new_identity
     recovered.manifest = replace(recovered.manifest, term=found.term + 1)
     return recovered
@@ -371,6 +384,26 @@ def give_up_arena(
     if reached < published:
         raise _no_room(f"and the disk ends at LSN {reached}, the present one at {published}")
     generations.give_up(leases)
+
+
+def _does_not_fit(found: Manifest, limit: int) -> ArenaFullError:
+    """The content is larger than ``max_memory`` and the quarter that recovery may take beyond it."""
+    newest = max(found.checkpoints, key=lambda one: one.lsn, default=None)
+    keys, size = (newest.keys, newest.size) if newest else (0, 0)
+    logged = sum(
+        one.end.offset if one.end else one.capacity
+        for one in found.segments
+        if newest is None or one.end is None or one.end.lsn > newest.lsn
+    )
+    content = size + keys * _BESIDE_KEY + logged
+    needed = -(-content * 9 // 8 // _MIB) * _MIB  # an eighth more for what is written next
+    return ArenaFullError(
+        f"the database does not fit into max_memory={limit} bytes (at a start a quarter more): its newest "
+        f"checkpoint has {keys} keys in {size} bytes, and up to {logged} bytes of log follow. Nothing was "
+        f"changed: open it with max_memory of {needed} bytes ({needed // _MIB}MiB)",
+        needed=needed,
+        limit=limit,
+    )
 
 
 def _no_room(why: str) -> ArenaFullError:

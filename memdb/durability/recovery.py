@@ -8,8 +8,8 @@ Invariants:
   files go only after a manifest that no longer names them.
 * It can end anywhere and be repeated with the same result: it changes no byte of a file that a manifest
   names.
-* It is a function over the file seam and a maker of stores: no process, no clock of its own, and a thread only
-  where the caller allows one.
+* It is a function over the file seam and a maker of stores: no process, no clock of its own, and a thread
+  only where the caller allows one.
 """
 
 from collections.abc import Callable

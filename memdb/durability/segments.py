@@ -113,6 +113,10 @@ def create(
         file.fill_zeros(HEADER_BYTES, capacity)
         file.datasync()
         files.sync_dir("wal")
+    except OSError:
+        file.close()
+        files.unlink(file.path)  # it would fill what is left of the disk
+        raise
     except BaseException:
         file.close()
         raise

@@ -24,6 +24,7 @@ typedef struct memdb_view {
     const uint8_t *base; /* == header */
     uint64_t size;       /* bytes mapped */
     unsigned parity;     /* of the segment: which slots array to pin in */
+    memdb_a64 *latest;   /* the highest time that this process has judged an expiry by (lease.latest_time); NULL: not kept */
 } memdb_view;
 
 /* Checks magic, layout, size and ready (acquire). OK, AGAIN (not ready), DAMAGED, or INVALID (other layout). */

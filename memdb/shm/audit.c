@@ -12,7 +12,9 @@ struct audit {
     memdb_problem_fn problem;
     void *arg;
     uint64_t *seen; /* one bit a grain: a block begins here */
-    uint64_t blocks, problems, queued, held, busy, cells, versions, nodes, leaves;
+    memdb_due *due; /* all entries of the heap of expiries, sorted */
+    size_t due_count;
+    uint64_t blocks, problems, queued, held, busy, cells, versions, nodes, leaves, expiring;
 };
 
 static void report(struct audit *a, memdb_ref ref, uint64_t lsn, const char *text)
@@ -34,6 +36,23 @@ static void own(struct audit *a, memdb_ref ref, uint64_t bytes, const char *what
     a->blocks++;
 }
 
+/* The newest version's expiry is counted, and an entry of the heap will come up in time. */
+static void audit_expiry(struct audit *a, memdb_ref ref, const struct memdb_cell *cell, uint32_t key_room)
+{
+    memdb_store *s = a->store;
+    memdb_version_at newest;
+    uint32_t key_len = memdb_cell_key_len(key_room);
+    if (memdb_cell_version(&s->view, ref, cell, key_room, UINT64_MAX, &newest) != MEMDB_OK || newest.expires_us == 0)
+        return;
+    a->expiring++;
+    memdb_copy_out(s->scratch, memdb_cell_key(cell), key_len);
+    uint32_t tag = memdb_hash_tag(memdb_hash_key(s->scratch, key_len, s->header->hash_seed));
+    if (!memdb_expiry_covers(a->due, a->due_count, tag, newest.expires_us))
+        report(a, ref, newest.lsn, "no entry of the heap of expiries covers the key");
+    if (key_room & MEMDB_CELL_SEEN)
+        report(a, ref, newest.lsn, "a mark of the heap's making was left behind");
+}
+
 static void audit_cell(struct audit *a, memdb_ref ref)
 {
     memdb_store *s = a->store;
@@ -45,6 +64,7 @@ static void audit_cell(struct audit *a, memdb_ref ref)
     }
     own(a, ref, memdb_cell_bytes(memdb_cell_key_len(key_room), memdb_cell_room(key_room)), "cell is not allocated");
     a->cells++;
+    audit_expiry(a, ref, cell, key_room);
     a->queued += (key_room & MEMDB_CELL_QUEUED) != 0;
     a->busy += (key_room & MEMDB_CELL_INLINE_BUSY) != 0;
     bool inside = false;
@@ -123,7 +143,9 @@ int memdb_store_audit(memdb_store *s, memdb_problem_fn problem, void *arg)
     a.seen = calloc(s->view.size / MEMDB_GRAIN / 64 + 1, sizeof *a.seen);
     if (!a.seen)
         return MEMDB_FULL;
+    a.due = memdb_expiry_sorted(s, &a.due_count);
     audit_list(&a);
+    free(a.due);
     own(&a, s->hash.current, memdb_hash_table_bytes(s->hash.mask), "hash table is not allocated");
     if (s->hash.old)
         own(&a, s->hash.old, memdb_hash_table_bytes(s->hash.old_mask), "old hash table is not allocated");
@@ -139,6 +161,7 @@ int memdb_store_audit(memdb_store *s, memdb_problem_fn problem, void *arg)
     expect(&a, a.versions == s->versions, "the number of versions is wrong");
     expect(&a, a.nodes == s->list.nodes && a.leaves == s->list.blocks, "the number of nodes or blocks is wrong");
     expect(&a, a.queued == memdb_items_count(&s->queue), "queued cells and the queue differ");
+    expect(&a, a.expiring == s->expiry.expiring, "the number of keys with an expiry is wrong");
     expect(&a, a.held == held, "held versions and their lists differ");
     expect(&a, a.busy == inlines, "inline versions in grace and their lists differ");
     free(a.seen);

@@ -118,7 +118,10 @@ int memdb_bulk_add(memdb_store *s, const void *key, size_t len, const void *valu
     bulk->draft.cells[bulk->draft.count] = ref;
     bulk->draft.prefixes[bulk->draft.count++] = memdb_probe_prefix(&probe, 0);
     bulk->last_cell = ref;
-    index_later(s, memdb_hash_tag(memdb_hash_key(key, len, s->header->hash_seed)), ref);
+    uint32_t tag = memdb_hash_tag(memdb_hash_key(key, len, s->header->hash_seed));
+    index_later(s, tag, ref);
+    if (expires_us)
+        memdb_expiry_note(s, tag, 0, expires_us);
     s->counts[probe.bytes[0] % MEMDB_SPACES]++;
     bulk->highest = lsn > bulk->highest ? lsn : bulk->highest;
     return MEMDB_OK;

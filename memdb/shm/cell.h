@@ -3,7 +3,7 @@
  * Owns: the meaning of key_room and of references inside a chain. Reader functions: any thread inside a pin; every
  * reference is bounds-checked, every chain walk is limited. Marks are stored by the writer only.
  *
- * key_room: key length (16 bits) | room for inline data in words (10) | QUEUED (1) | state of the inline version (2).
+ * key_room: key length (16 bits) | room for inline data in words (10) | QUEUED (1) | state of the inline version (2) | expiry (2).
  */
 #ifndef MEMDB_CELL_H
 #define MEMDB_CELL_H
@@ -17,6 +17,8 @@
 #define MEMDB_CELL_QUEUED (1u << 26)    /* the cell waits in the writer's queue to be pruned */
 #define MEMDB_CELL_INLINE_USED (1u << 27) /* the inline version is in the chain */
 #define MEMDB_CELL_INLINE_BUSY (1u << 28) /* unlinked, but its grace is not over; neither bit: free for use */
+#define MEMDB_CELL_REAPING (1u << 29)     /* has expired; a delete of it has been handed out and not been looked after */
+#define MEMDB_CELL_SEEN (1u << 30)        /* while the heap of expiries is made anew: has its entry */
 
 static inline uint32_t memdb_cell_key_len(uint32_t key_room) { return key_room & 0xffff; }
 static inline uint32_t memdb_cell_room(uint32_t key_room) { return key_room >> MEMDB_ROOM_SHIFT & MEMDB_ROOM_MAX; }

@@ -17,6 +17,7 @@ from memdb.errors import (
     ArenaFullError,
     ClosedError,
     DiskFullError,
+    EngineDied,
     Error,
     ForkedHandleError,
     LogFailed,
@@ -26,7 +27,9 @@ from memdb.errors import (
     Timeout,
     TransactionTooLarge,
     ValueTooLarge,
+    WriterPoisoned,
 )
+from memdb.sentinels import KEEP as _KEEP, MISSING as _MISSING
 
 cdef int fork_count = 0
 
@@ -95,6 +98,7 @@ cdef class Client:
     cdef readonly Mapping board_mapping
     cdef readonly Mapping page_mapping
     cdef readonly bytes client_id
+    cdef public double snapshot_max_age  # the engine's option, seconds: for texts
     cdef c_lease *lease
     cdef c_board *board
     cdef c_page *page
@@ -110,6 +114,7 @@ cdef class Client:
     cdef int calls_resting          # calls left that spin only shortly
     cdef uint64_t next_request
     cdef Request requests[64]
+    cdef list flights          # by cell: the commits whose answers whoever needs a cell may collect
     cdef uint16_t free_slots[2][512]
     cdef int free_count[2]
 
@@ -128,6 +133,7 @@ cdef class Client:
         self.forks = fork_count
         self.next_request = max(c_load_relaxed(&self.lease.next_request), 1)
         memset(self.requests, 0, sizeof(self.requests))
+        self.flights = [None] * C_CELLS
         for parity in range(2):
             self.free_count[parity] = C_SLOTS - 1
             for slot in range(C_SLOTS - 1):
@@ -148,6 +154,14 @@ cdef class Client:
         self.epoch = epoch
         self.word = 0  # no generation's: the next operation attaches its view
 
+    def keep_time(self, Client old not None):
+        """Time does not go back in this process, though its engine was replaced (rule R3): goes on from the time of *old*."""
+        cdef uint64_t latest
+        if old.forks == fork_count and not old.lease_mapping.closed:
+            latest = c_load_relaxed(&old.lease.latest_time)
+            if latest > c_load_relaxed(&self.lease.latest_time):
+                c_store_relaxed(&self.lease.latest_time, latest)
+
     # ---- generations
 
     cdef int refresh(self) except -100:
@@ -164,6 +178,7 @@ cdef class Client:
         if rc != C_OK:
             raise CorruptionError(f"the header of the arena of generation {word & 0xffffffff} is malformed; "
                                   "end the engine with `memdb stop` and open again", "arena", 0)
+        self.views[parity].latest = &self.lease.latest_time
         self.view = &self.views[parity]
         self.point_slot = &self.lease.slots[parity][POINT_SLOT]
         self.word = word
@@ -216,6 +231,13 @@ cdef class Client:
 
     cdef uint64_t find_number(self) noexcept:
         """The next request number whose cell is free; 0 if all 64 are in use."""
+        cdef uint64_t number = self.next_number()
+        if number == 0:
+            self.collect_flights()
+            number = self.next_number()
+        return number
+
+    cdef uint64_t next_number(self) noexcept:
         cdef uint64_t number = self.next_request
         cdef int tried
         cdef Request *request
@@ -248,6 +270,13 @@ cdef class Client:
         elif word == self.word and (request.ask or (consumed and request.word != word)):
             self.ask_again(request, word)
 
+    cdef bint may_come_back(self, Request *request, uint64_t number) noexcept:
+        """Could a restart find this commit in a log that has failed (rule L5)? Not once a new log has begun: its generation says so."""
+        cdef c_result *cell = &self.lease.results[number % C_CELLS]
+        cdef bint failed = c_load_acquire(&cell.request) == number and <int32_t>c_load_acquire32(&cell.status) == C_LOG_FAILED
+        return (c_load_relaxed(&self.board.phase) == PHASE_READ_ONLY
+                or (failed and request.number == number and request.word == c_load_acquire(&self.page.word)))
+
     cdef void ask_again(self, Request *request, uint64_t word) noexcept:
         """Repeats a request that was given up, without its operations: answered behind what it repeats, and changes nothing."""
         cdef c_entry entry
@@ -264,7 +293,7 @@ cdef class Client:
             request.word = word
             request.end = c_load_relaxed(&self.lease.ring_tail)
 
-    cdef int push(self, const c_entry *entry, const uint8_t *payload, Patience *patience, object alive) except -100:
+    cdef int push(self, const c_entry *entry, const uint8_t *payload, Patience *patience, Attached handle) except -100:
         """Puts one entry into the ring. OK, MOVED (another generation or group), TIMEOUT as AGAIN, READ_ONLY (no_writer)."""
         cdef int rc
         cdef uint64_t word = self.word
@@ -283,14 +312,14 @@ cdef class Client:
                 return C_READ_ONLY
             if self.out_of_patience(patience):
                 return C_AGAIN
-            if c_monotonic_us() - patience.since_us > SLICE_US and not alive():
+            if c_monotonic_us() - patience.since_us > SLICE_US and not handle.serves(self):
                 return C_MOVED
         if rc != C_OK:
             raise Error(f"the submission ring of this process is malformed (status {rc}); open the database again")
         return C_OK
 
     cdef int send(self, uint64_t number, const uint8_t *payload, size_t size, int level, int flags, Patience *patience,
-                  object alive) except -100:
+                  Attached handle) except -100:
         """Sends one commit, in frames if it is large. As push(): anything but OK leaves nothing that could be committed."""
         cdef c_entry entry
         cdef Request *request = &self.requests[number % C_CELLS]
@@ -305,7 +334,7 @@ cdef class Client:
             entry.cell = C_CELLS
             entry.frame = frames
             entry.size = sizeof(entry) + C_FRAME_MAX
-            rc = self.push(&entry, payload, patience, alive)
+            rc = self.push(&entry, payload, patience, handle)
             if rc != C_OK:
                 return rc
             payload += C_FRAME_MAX
@@ -316,7 +345,7 @@ cdef class Client:
         entry.cell = <uint32_t>(number % C_CELLS)
         entry.frame = frames
         entry.size = <uint32_t>(sizeof(entry) + size)
-        rc = self.push(&entry, payload, patience, alive)
+        rc = self.push(&entry, payload, patience, handle)
         if rc == C_OK:
             request.end = c_load_relaxed(&self.lease.ring_tail)
         return rc
@@ -336,7 +365,7 @@ cdef class Client:
             self.spins_failed = SPINS_TO_FAIL - 1  # one more in vain, and it rests again
             self.calls_resting = CALLS_TO_REST
 
-    cdef int settle(self, uint64_t number, int level, Outcome *out, Patience *patience, object alive) except -100:
+    cdef int settle(self, uint64_t number, int level, Outcome *out, Patience *patience, Attached handle) except -100:
         """Waits for the answer. One of Settled, or AGAIN: patience is over. The caller withdraws if this raises."""
         cdef uint32_t cell = <uint32_t>(number % C_CELLS)
         cdef c_result *result = &self.lease.results[cell]
@@ -356,7 +385,7 @@ cdef class Client:
             spin = 0
             PyErr_CheckSignals()
             word = c_load_acquire(&self.page.word)
-            if word >> 32 != self.epoch and not alive():
+            if word >> 32 != self.epoch and not handle.serves(self):
                 return SETTLED_LOST
             if self.no_writer():
                 return SETTLED_NO_WRITER
@@ -366,15 +395,32 @@ cdef class Client:
                 continue
             if self.out_of_patience(patience):
                 return C_AGAIN
-            if c_monotonic_us() - began > SLICE_US and not alive():
+            if c_monotonic_us() - began > SLICE_US and not handle.serves(self):
                 return SETTLED_LOST
+        self.take_answer(number, out)
+        return SETTLED_DONE
+
+    cdef void take_answer(self, uint64_t number, Outcome *out) noexcept:
+        """Copies the answer of a request that is done, and frees its cell."""
+        cdef c_result *result = &self.lease.results[number % C_CELLS]
         out.status = <int>c_load_relaxed32(&result.status)
         out.lsn = c_load_relaxed(&result.lsn)
         out.count = c_load_relaxed(&result.count)
         out.detail = c_load_relaxed(&result.detail)
         out.winner = c_load_relaxed(&result.winner)
-        request.busy = False
-        return SETTLED_DONE
+        self.requests[number % C_CELLS].busy = False
+
+    cdef void collect_flights(self) noexcept:
+        """Frees the cells of commits that have been answered and that nobody waits for at the moment."""
+        cdef Flight flight
+        cdef int cell
+        for cell in range(C_CELLS):
+            flight = self.flights[cell]
+            if flight is None or c_load_acquire32(&self.lease.results[cell].state) & 0xff != C_CELL_DONE:
+                continue
+            self.take_answer(flight.number, &flight.out)
+            flight.answered = True
+            self.flights[cell] = None
 
     cdef bint withdraw(self, uint64_t number, bint sent, int flags) noexcept:
         """True: the request is certainly not done. Else a writer has it, and the cell waits until that is settled.
@@ -397,5 +443,13 @@ cdef class Client:
 include "reads.pxi"
 include "scans.pxi"
 include "views.pxi"
+include "operations.pxi"
+include "handle.pxi"
 include "writes.pxi"
+include "conditional.pxi"
 include "calls.pxi"
+include "pipeline.pxi"
+include "txn.pxi"
+include "txnscan.pxi"
+include "txncommit.pxi"
+include "txncalls.pxi"

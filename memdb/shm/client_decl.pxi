@@ -28,6 +28,7 @@ cdef extern from "atomics.h":
     void c_store_relaxed "memdb_store_relaxed"(c_a64 *word, uint64_t value) nogil
     void c_store_sc32 "memdb_store_sc"(c_a32 *word, uint32_t value) nogil
     void c_copy_out "memdb_copy_out"(void *to, const c_a64 *src, size_t length) nogil
+    void c_spin_hint "memdb_spin_hint"() nogil
 
 cdef extern from "layout.h":
     enum:
@@ -64,6 +65,7 @@ cdef extern from "layout.h":
         uint64_t generation
         uint64_t limit
         c_a64 published
+        c_a64 time_floor
         c_a64 counts[8]
         c_a64 used_bytes
         c_a64 retired_bytes
@@ -85,6 +87,7 @@ cdef extern from "layout.h":
         c_a64 ring_tail
         c_a64 ring_head
         c_a64 next_request
+        c_a64 latest_time
         c_a32 slots_used
         c_result results[64]
         c_slot slots[2][512]
@@ -103,6 +106,7 @@ cdef extern from "arena.h":
         const uint8_t *base
         uint64_t size
         unsigned parity
+        c_a64 *latest
     int c_view_attach "memdb_view_attach"(c_view *view, const void *base, uint64_t size, unsigned parity) nogil
 
 cdef extern from "epoch.h":
@@ -119,6 +123,7 @@ cdef extern from "epoch.h":
     int c_pin_leave "memdb_pin_leave"(c_pin *pin) nogil
     int c_pin_enter "memdb_pin_enter"(c_pin *pin) nogil
     void c_pin_close "memdb_pin_close"(c_pin *pin) nogil
+    uint64_t c_view_time "memdb_view_time"(const c_view *view) nogil
     int c_hazard_set "memdb_hazard_set"(c_lease *lease, unsigned parity, c_ref owner) nogil
     void c_hazard_clear "memdb_hazard_clear"(c_lease *lease, unsigned parity, int index) nogil
 
@@ -140,6 +145,7 @@ cdef extern from "store.h":
         uint32_t max_count
         size_t needed
     int c_store_get "memdb_store_get"(c_pin *pin, const void *key, size_t length, c_found *found) nogil
+    int c_store_quick_count "memdb_store_quick_count"(const c_view *view, unsigned space, uint64_t now_us, uint64_t *count) nogil
     int c_store_get_many "memdb_store_get_many"(c_pin *pin, const uint8_t *keys, const uint32_t *ends, size_t n,
                                                 c_found *found) nogil
     int c_store_count "memdb_store_count"(c_pin *pin, const void *start, size_t start_len, const void *stop,
@@ -153,6 +159,7 @@ cdef extern from "store.h":
 cdef extern from "futex.h":
     int c_futex_wait "memdb_futex_wait"(const c_a32 *word, uint32_t expected, uint64_t timeout_us) nogil
     uint64_t c_monotonic_us "memdb_clock_monotonic_us"() nogil
+    uint64_t c_clock_us "memdb_clock_us"() nogil
 
 cdef extern from "lease.h":
     enum:
@@ -190,6 +197,7 @@ cdef extern from "ops.h":
         C_IF_VERSION "MEMDB_OP_IF_VERSION"
         C_IF_ABSENT "MEMDB_OP_IF_ABSENT"
         C_IF_PRESENT "MEMDB_OP_IF_PRESENT"
+        C_KEEP_TTL "MEMDB_OP_KEEP_TTL"
     ctypedef struct c_op "memdb_op":
         uint8_t code
         uint8_t flags
@@ -200,6 +208,22 @@ cdef extern from "ops.h":
         const uint8_t *key
         const uint8_t *value
     size_t c_ops_put "memdb_ops_put"(uint8_t *buf, size_t cap, const c_op *op) nogil
+
+cdef extern from "readset.h":
+    enum:
+        C_READS_HEADER "MEMDB_READS_HEADER"
+        C_READ_RANGES_MAX "MEMDB_READ_RANGES_MAX"
+        C_CONFLICT_POINT "MEMDB_CONFLICT_POINT"
+        C_CONFLICT_RANGE "MEMDB_CONFLICT_RANGE"
+        C_CONFLICT_EXPIRED "MEMDB_CONFLICT_EXPIRED"
+        C_CONFLICT_WINDOW "MEMDB_CONFLICT_WINDOW"
+        C_CONFLICT_GENERATION "MEMDB_CONFLICT_GENERATION"
+    size_t c_reads_put_point "memdb_reads_put_point"(uint8_t *buf, size_t cap, const void *key, size_t length,
+                                                     uint64_t lsn) nogil
+    size_t c_reads_put_range "memdb_reads_put_range"(uint8_t *buf, size_t cap, const void *start, size_t start_len,
+                                                     const void *stop, size_t stop_len) nogil
+    size_t c_reads_header "memdb_reads_header"(uint8_t *buf, size_t cap, size_t used, uint32_t count, uint64_t lsn,
+                                               uint64_t expires_us, uint64_t word) nogil
 
 cdef extern from "key.h":
     enum:

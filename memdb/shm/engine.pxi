@@ -191,6 +191,29 @@ cdef class Store:
     def reclaim_pending(self):
         return bool(memdb_store_reclaim_pending(self.store))
 
+    @property
+    def next_expiry(self):
+        """Microseconds since 1970 before which no key has expired that is not reaped; None: no key has a time to live."""
+        return _next_expiry(memdb_arena_get_header(self.arena))
+
+    def expired(self, uint64_t now_us, size_t max_keys=256):
+        """(payload, count): a commit's operations that delete up to ``max_keys`` keys which have expired at ``now_us``, each only if it
+        still has when they are committed (``Commit.submit_group``).
+
+        Commit thread; call it when the last batch has been answered: what was not deleted by then is handed out again. A bounded
+        number of keys is looked at: count 0 while ``next_expiry <= now_us`` means that there may be more, or that a commit which
+        changes them is not yet published. Cost: about a microsecond for a key.
+        """
+        cdef uint32_t count = 0
+        cdef size_t size
+        payload = PyBytes_FromStringAndSize(NULL, MEMDB_FRAME_MAX)
+        cdef uint8_t *at = <uint8_t *>PyBytes_AS_STRING(payload)
+        if max_keys < 1 or max_keys > 65536:
+            raise ValueError(f"max_keys is {max_keys}; a batch has 1 to 65536 keys")
+        with nogil:
+            size = memdb_store_expired(self.store, now_us, max_keys, at, MEMDB_FRAME_MAX, &count)
+        return payload[:size], count
+
     def pinned_bytes(self, uint64_t lsn):
         """Estimate of what only a snapshot at ``lsn`` keeps."""
         return memdb_store_pinned_bytes(self.store, lsn)
@@ -374,6 +397,28 @@ def lease_submit(Mapping lease, Mapping board, uint32_t cell, uint64_t request, 
     return memdb_lease_submit(_lease_of(lease), _board_of(board), &entry, PyBytes_AS_STRING(payload)) == MEMDB_OK
 
 
+GROUP_CELL = 63  # of the group's own lease: the commit that Commit.submit_group waits for
+
+
+cdef uint64_t _lease_send(Mapping lease, Mapping board, bytes payload, int level, bint in_group_cell) except? 0:
+    cdef memdb_lease *at = _lease_of(lease)
+    cdef uint64_t request = max(memdb_load64_relaxed(&at.next_request), <uint64_t>1)
+    cdef uint64_t residue = request % MEMDB_CELLS
+    if in_group_cell:
+        request += MEMDB_CELLS - 1 - residue
+    elif residue == MEMDB_CELLS - 1:
+        request += 1
+    if not lease_submit(lease, board, <uint32_t>(request % MEMDB_CELLS), request, payload, level=level):
+        return 0
+    memdb_store64_relaxed(&at.next_request, request + 1)
+    return request
+
+
+def lease_send(Mapping lease, Mapping board, bytes payload, *, int level=MEMDB_LEVEL_MEMORY):
+    """A small commit of the group's own that nobody waits for, under the lease's next number. False: the ring is full. Commit thread."""
+    return _lease_send(lease, board, payload, level, False) != 0
+
+
 def lease_result(Mapping lease, uint32_t cell):
     """(state, status, request, lsn, count) of a result cell; state 3: done."""
     cdef memdb_result *result = &_lease_of(lease).results[cell % MEMDB_CELLS]
@@ -447,9 +492,14 @@ def batch_items(bytes payload):
 
 @cython.no_gc  # as Store: its slot is given back before its mappings go
 cdef class Reader:
-    """One pinned snapshot of an arena. ``lease``: whose slot it takes (this process's own). Close it."""
+    """One pinned snapshot of an arena. ``lease``: whose slot it takes (this process's own). Close it.
+
+    One of kind PIN_CHECKPOINT carries expired keys, too, until they are reaped: a commit of the log above it may still find them, if the
+    clock is set back, and what it did has to come out the same when it is replayed.
+    """
 
     cdef memdb_pin pin
+    cdef bint carries_expired
     cdef memdb_view view
     cdef Mapping arena, lease
     cdef bint open
@@ -460,6 +510,7 @@ cdef class Reader:
         cdef uint32_t i
         cdef int status
         self.arena, self.lease, self.parity = arena, lease, parity & 1
+        self.carries_expired = kind == MEMDB_PIN_CHECKPOINT
         status = memdb_view_attach(&self.view, _base_of(arena, sizeof(memdb_arena_header), "arena"), arena.size, self.parity)
         if status != MEMDB_OK:
             raise _failure(status, "cannot attach to the arena")
@@ -576,6 +627,7 @@ cdef class _Batches:
         if memdb_scan_init(&self.scan, PyBytes_AS_STRING(start), len(start), PyBytes_AS_STRING(stop), len(stop), False,
                            <uint64_t>-1, False) != MEMDB_OK:
             raise MemoryError()
+        self.scan.with_expired = reader.carries_expired
         self.begun = True
 
     def __dealloc__(self):
@@ -657,6 +709,8 @@ cdef class Commit:
     cdef readonly Store store
     cdef Mapping board, logbuf
     cdef LogTarget targets[2]
+    cdef Mapping group_lease  # of the group's own commit that is under way
+    cdef uint64_t group_request
     cdef list writers
     cdef dict leases
     cdef object escaped
@@ -706,6 +760,29 @@ cdef class Commit:
         """Ends a lease: what its client had published is committed by the steps that follow."""
         if self.leases.pop(lease.address, None) is not None:
             memdb_commit_remove_lease(self.commit, _lease_of(lease))
+
+    def submit_group(self, Mapping lease, bytes payload, int level=MEMDB_LEVEL_MEMORY):
+        """Puts the operations into the ring of the group's own lease as one commit, to be taken by the steps that follow.
+
+        One at a time: ``group_done`` says when it has been answered. False: the ring is full, nothing was sent. ValueError: the last
+        one is not done, or the payload is above the 64 KiB of one entry. Commit thread.
+        """
+        if not self.group_done():
+            raise ValueError("the group's last commit has not been answered; look at group_done() first")
+        self.group_request = _lease_send(lease, self.board, payload, level, True)
+        self.group_lease = lease if self.group_request else None
+        return self.group_request != 0
+
+    def group_done(self):
+        """Whether the commit of ``submit_group`` has been answered; True if there was none. Its answer: ``lease_result`` of GROUP_CELL."""
+        cdef memdb_result *result
+        if self.group_lease is None:
+            return True
+        result = &_lease_of(self.group_lease).results[MEMDB_CELLS - 1]
+        if memdb_load64_acquire(&result.request) == self.group_request and memdb_load32_acquire(&result.state) & 0xff != MEMDB_CELL_DONE:
+            return False
+        self.group_lease = None
+        return True
 
     cdef memdb_log_write_fn _target(self, uint64_t segment, object write) except NULL:
         cdef LogTarget *target = &self.targets[segment & 1]

@@ -32,12 +32,24 @@ static uint64_t clock_us(void)
 
 /* ---------------------------------------------------------------- pins --------------------------------- */
 
+uint64_t memdb_view_time(const memdb_view *view)
+{
+    uint64_t now = clock_us(), floor = memdb_load_relaxed(&view->header->time_floor);
+    if (now < floor)
+        now = floor;
+    if (!view->latest)
+        return now;
+    uint64_t latest = memdb_load_relaxed(view->latest); /* a clock that was set back: what this process saw gone stays gone */
+    while (latest < now)
+        if (memdb_cas_sc(view->latest, &latest, now))
+            return now;
+    return latest;
+}
+
 uint64_t memdb_pin_time(memdb_pin *pin)
 {
-    if (pin->time_us == 0) {
-        uint64_t now = clock_us(), floor = memdb_load_relaxed(&pin->view.header->time_floor);
-        pin->time_us = now > floor ? now : floor;
-    }
+    if (pin->time_us == 0)
+        pin->time_us = memdb_view_time(&pin->view);
     return pin->time_us;
 }
 

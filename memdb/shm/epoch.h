@@ -49,7 +49,7 @@ typedef struct memdb_pin { /* process-private; one thread at a time */
     struct memdb_slot *slot;
     uint64_t word;    /* what the slot holds while we own it */
     uint64_t lsn;     /* S */
-    uint64_t time_us; /* expiry is judged at this time: max(clock, header->time_floor) */
+    uint64_t time_us; /* expiry is judged at this time; 0: not yet taken */
 } memdb_pin;
 
 /* Point read: FREE -> ACTIVE. OK or MOVED. now_us: the caller's clock (0: take CLOCK_REALTIME_COARSE lazily only if
@@ -60,7 +60,9 @@ int memdb_pin_end(memdb_pin *pin); /* ACTIVE -> FREE: OK, or REVOKED (what was r
 int memdb_pin_leave(memdb_pin *pin); /* ACTIVE -> IDLE: OK or REVOKED */
 int memdb_pin_enter(memdb_pin *pin); /* IDLE -> ACTIVE: OK or REVOKED */
 void memdb_pin_close(memdb_pin *pin); /* IDLE, ACTIVE or REVOKED -> FREE */
-uint64_t memdb_pin_time(memdb_pin *pin); /* time_us, taken now if not yet (max of clock and floor) */
+uint64_t memdb_pin_time(memdb_pin *pin); /* time_us, taken now if not yet: memdb_view_time */
+/* The time by which expiry is judged (rule R3): the greatest of the clock, the header's floor, and what this process has used before. */
+uint64_t memdb_view_time(const memdb_view *view);
 
 /* Hazards (rule R4). Call inside an active pin; in force once memdb_pin_leave/end has returned OK. -1 if all in use. */
 int memdb_hazard_set(struct memdb_lease *lease, unsigned parity, memdb_ref owner);

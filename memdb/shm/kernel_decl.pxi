@@ -64,10 +64,10 @@ cdef extern from "layout.h" nogil:
         uint64_t magic
         uint32_t layout
         uint64_t generation, size, limit, hash_seed
-        memdb_a64 ready, published, time_floor
+        memdb_a64 ready, published, time_floor, next_expiry
         memdb_a64 counts[8]
         memdb_a64 used_bytes, retired_bytes, reserved_bytes, free_bytes
-        memdb_a64 headers, blocks, cells, versions, hash_bytes, applied, synced, min_pinned
+        memdb_a64 headers, blocks, cells, versions, hash_bytes, applied, synced, min_pinned, expiring, expiry_bytes
     struct memdb_slot:
         memdb_a64 word, since, time, kind
     struct memdb_result:
@@ -77,7 +77,7 @@ cdef extern from "layout.h" nogil:
         uint64_t magic
         uint32_t layout, ring_bytes
         uint8_t client_id[16]
-        memdb_a64 ready, ring_tail, ring_head, next_request
+        memdb_a64 ready, ring_tail, ring_head, next_request, latest_time
         memdb_a32 slots_used, hazards_used
         memdb_result results[64]
         memdb_slot slots[2][512]
@@ -107,6 +107,7 @@ cdef extern from "arena.h" nogil:
         const uint8_t *base
         uint64_t size
         unsigned parity
+        memdb_a64 *latest
     ctypedef struct memdb_arena:
         pass
     int memdb_view_attach(memdb_view *, const void *, uint64_t, unsigned)
@@ -164,7 +165,7 @@ cdef extern from "store.h" nogil:
         uint8_t *start
         uint8_t *stop
         size_t start_len, stop_len
-        bint reverse, done, keys_only
+        bint reverse, done, keys_only, with_expired
         uint64_t remaining
     ctypedef struct memdb_batch:
         uint8_t *out
@@ -186,6 +187,7 @@ cdef extern from "store.h" nogil:
     void memdb_store_publish(memdb_store *, uint64_t)
     size_t memdb_store_reclaim(memdb_store *, size_t)
     bint memdb_store_reclaim_pending(memdb_store *)
+    size_t memdb_store_expired(memdb_store *, uint64_t, size_t, uint8_t *, size_t, uint32_t *)
     uint64_t memdb_store_pinned_bytes(memdb_store *, uint64_t)
     int memdb_store_audit(memdb_store *, memdb_problem_fn, void *)
     int memdb_bulk_begin(memdb_store *, uint64_t)

@@ -13,6 +13,7 @@ from memdb.errors import CorruptionError, KeyTooLarge, UnsupportedType
 
 cdef object _UUID = _uuid.UUID
 cdef object _UTC = _timezone.utc
+cdef object _MICROSECOND = _timedelta(microseconds=1)
 cdef object _EPOCH = _datetime(1970, 1, 1, tzinfo=_timezone.utc)
 
 cdef enum:
@@ -104,7 +105,7 @@ cdef int _put_element(c_key_writer *writer, object key, int depth) except -100:
         return c_key_put_bool(writer, key is True)
     if kind is float:
         if key != key:
-            raise _refused_key(key, "NaN has no place in an order")
+            raise _refused_key(key, "NaN has no place in an order; use None, or a str that says so")
         return c_key_put_double(writer, <double>key)
     if kind is _UUID:
         data = key.bytes

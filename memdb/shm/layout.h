@@ -14,7 +14,7 @@
 
 #include "atomics.h"
 
-#define MEMDB_LAYOUT 0x4d440001u /* bump with every change of this file */
+#define MEMDB_LAYOUT 0x4d440002u /* bump with every change of this file */
 #define MEMDB_GRAIN 16u
 #define MEMDB_PAGE 16384u /* slab and page-run unit of the allocator */
 #ifndef MEMDB_BLOCK_MAX   /* sanitizer builds shrink the limits to make rare paths frequent */
@@ -68,7 +68,9 @@ struct memdb_arena_header {
     memdb_a64 hash;                   /* ref of the current hash table (low 32) and of the one being emptied (high 32) */
     memdb_a32 head;                   /* ref of the first header: lower bound empty, full height */
     memdb_a32 height;                 /* levels in use, a hint */
-    /* line: counts of live keys per space, as of `published` (stored at publish, not at apply) */
+    memdb_a64 next_expiry;            /* us: before it no key has expired that the counts count; UINT64_MAX: none will. SYNC: next-expiry */
+    /* line: counts of live keys per space, as of `published` (stored at publish, not at apply); expired ones until they are
+     * reaped. SYNC: counts */
     _Alignas(64) memdb_a64 counts[MEMDB_SPACES];
     /* line: figures for info(); relaxed, each may be a little old */
     _Alignas(64) memdb_a64 used_bytes; /* handed out by the allocator, retired ones included */
@@ -80,7 +82,9 @@ struct memdb_arena_header {
     memdb_a64 applied;                 /* highest LSN applied (>= published) */
     memdb_a64 synced;                  /* highest LSN known durable */
     memdb_a64 min_pinned;              /* as of the last scan, UINT64_MAX if none */
-    uint64_t pad1[4];
+    memdb_a64 expiring;                /* keys whose newest version has an expiry */
+    memdb_a64 expiry_bytes;            /* the writer's private memory that knows them */
+    uint64_t pad1[2];
 };
 _Static_assert(sizeof(struct memdb_arena_header) % 64 == 0, "whole cache lines");
 
@@ -177,7 +181,8 @@ struct memdb_lease {
     uint64_t pad1[6];
     _Alignas(64) memdb_a64 ring_head;  /* consumed by the writer; SYNC: ring-head */
     memdb_a64 next_request;            /* client-private counter kept here so that info can show it */
-    uint64_t pad2[6];
+    memdb_a64 latest_time;             /* client-private: the highest time that it has judged an expiry by (rule R3) */
+    uint64_t pad2[5];
     _Alignas(64) struct memdb_result results[MEMDB_CELLS];
     struct memdb_slot slots[2][MEMDB_SLOTS]; /* by parity of the arena's generation */
     memdb_a64 hazards[2][MEMDB_HAZARDS];     /* ref of the cell or version block that a view shows; 0 free */

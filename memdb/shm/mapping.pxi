@@ -349,8 +349,13 @@ cdef memdb_arena_header *_arena_of(Mapping mapping) except NULL:
     return <memdb_arena_header *>_base_of(mapping, sizeof(memdb_arena_header), "arena")
 
 
+cdef object _next_expiry(memdb_arena_header *header):
+    cdef uint64_t next = memdb_load64_acquire(&header.next_expiry)
+    return None if next == <uint64_t>-1 else next
+
+
 def arena_figures(Mapping mapping):
-    """The figures of an arena's header by name; each may be a little old."""
+    """The figures of an arena's header by name; each may be a little old. ``next_expiry``: microseconds, or None."""
     cdef memdb_arena_header *h = _arena_of(mapping)
     return {
         "generation": h.generation, "size": h.size, "limit": h.limit, "hash_seed": h.hash_seed,
@@ -361,7 +366,8 @@ def arena_figures(Mapping mapping):
         "reserved_bytes": memdb_load64_relaxed(&h.reserved_bytes), "free_bytes": memdb_load64_relaxed(&h.free_bytes),
         "hash_bytes": memdb_load64_relaxed(&h.hash_bytes), "headers": memdb_load64_relaxed(&h.headers),
         "blocks": memdb_load64_relaxed(&h.blocks), "cells": memdb_load64_relaxed(&h.cells),
-        "versions": memdb_load64_relaxed(&h.versions),
+        "versions": memdb_load64_relaxed(&h.versions), "expiring": memdb_load64_relaxed(&h.expiring),
+        "expiry_bytes": memdb_load64_relaxed(&h.expiry_bytes), "next_expiry": _next_expiry(h),
         "counts": [memdb_load64_relaxed(&h.counts[i]) for i in range(MEMDB_SPACES)],
     }
 

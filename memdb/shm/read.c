@@ -33,6 +33,16 @@ static int get(memdb_pin *pin, const memdb_probe *key, uint64_t hash, memdb_foun
     return status == MEMDB_OK ? visible(pin, ref, cell, key_room, found) : status;
 }
 
+int memdb_store_quick_count(const memdb_view *view, unsigned space, uint64_t now_us, uint64_t *count)
+{
+    /* Seen raised: then the counts are without what was due before. Counts seen: then they are not of keys that expire before what is
+     * seen afterwards. So neither reaping nor setting can slip in between. */
+    uint64_t first = memdb_load_acquire(&view->header->next_expiry); /* SYNC: next-expiry */
+    *count = memdb_load_acquire(&view->header->counts[space]);       /* SYNC: counts */
+    uint64_t second = memdb_load_acquire(&view->header->next_expiry);
+    return first <= now_us || second <= now_us ? MEMDB_AGAIN : MEMDB_OK;
+}
+
 int memdb_store_get(memdb_pin *pin, const void *key, size_t len, memdb_found *found)
 {
     memdb_probe probe = memdb_probe_of(key, len);

@@ -237,8 +237,11 @@ cdef class Keys:
         free(self.ends)
 
 
-cdef int read_batch(c_pin *pin, Keys keys, list values, list packed, uint8_t *codecs, uint64_t *bad_lsn) noexcept:
-    """All of *keys* inside an active pin. OK or DAMAGED. Puts payloads into *values*, and their codecs beside."""
+cdef int read_batch(c_pin *pin, Keys keys, list values, uint8_t *codecs, uint64_t *bad_lsn, uint64_t *seen) noexcept:
+    """All of *keys* inside an active pin. OK or DAMAGED. Puts payloads into *values*, and their codecs beside.
+
+    *seen* (or NULL) gets of each key the LSN of its version, 0 if there is none, and its expiry.
+    """
     cdef c_found found[MANY_AT_ONCE]
     cdef uint32_t ends[MANY_AT_ONCE]
     cdef Py_ssize_t first = 0, n, i
@@ -255,6 +258,9 @@ cdef int read_batch(c_pin *pin, Keys keys, list values, list packed, uint8_t *co
             return rc
         for i in range(n):
             codecs[first + i] = 255
+            if seen != NULL:
+                seen[2 * (first + i)] = 0 if found[i].data == NULL else found[i].lsn
+                seen[2 * (first + i) + 1] = 0 if found[i].data == NULL else found[i].expires_us
             if found[i].data == NULL:
                 continue
             data = value_copy(&found[i], &codec)
@@ -294,6 +300,7 @@ cdef class PinRef:
     cdef unsigned parity
     cdef bint held
     cdef bint shared          # of a Snapshot: scans leave it pinned
+    cdef bint of_transaction
     cdef bint expired
 
     cdef int open(self, Handle handle, int kind) except -1:
@@ -324,8 +331,12 @@ cdef class PinRef:
         return 0
 
     cdef object expiry(self):
-        return SnapshotExpired(f"the snapshot at LSN {self.pin.lsn} was revoked: it was older than snapshot_max_age, or the "
-                               "memory that it kept was needed; take a new one", lsn=self.pin.lsn)
+        whose, again = "the snapshot", "take a new one"
+        if self.of_transaction:
+            whose, again = "the transaction's snapshot", "run the transaction again from its begin"
+        return SnapshotExpired(f"{whose} at LSN {self.pin.lsn} was revoked: it was older than snapshot_max_age "
+                               f"({self.client.snapshot_max_age:g} s), or the "
+                               f"memory that it kept was needed; {again}", lsn=self.pin.lsn)
 
     cdef int enter(self) except -1:
         self.check()

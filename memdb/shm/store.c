@@ -69,6 +69,7 @@ int memdb_store_new(memdb_store **out, memdb_arena *arena, memdb_scanner *scanne
     s->arena = arena;
     s->header = memdb_arena_header(arena);
     s->view = memdb_arena_view(arena);
+    memdb_store_relaxed(&s->header->next_expiry, UINT64_MAX);
     s->scanner = scanner;
     memdb_retire retire = {memdb_store_retire, s};
     uint64_t head = memdb_list_node_cost(0) + memdb_list_insert_cost();
@@ -99,6 +100,7 @@ void memdb_store_free(memdb_store *s)
         if (i < s->waiting_count)
             memdb_grace_free(s->scanner, s->waiting[i].ticket);
     }
+    memdb_expiry_free(s);
     free(s->held);
     free(s->deltas);
     free(s->bulk);
@@ -336,13 +338,18 @@ void memdb_store_put(memdb_store *s, const void *key, size_t len, const void *va
     if (status == MEMDB_ABSENT || newest.size_flags & MEMDB_TOMBSTONE)
         memdb_store_count_change(s, probe.bytes[0], lsn, 1);
     if (status == MEMDB_OK) {
+        uint64_t before = newest.expires_us;
         push_version(s, ref, flags_of(value_len, expires_us), value, expires_us, lsn);
+        if (before | expires_us)
+            memdb_expiry_note(s, memdb_hash_tag(hash), before, expires_us);
         return;
     }
     ref = memdb_store_new_cell(s, &probe, value, value_len, expires_us, lsn);
     assert(ref); /* reserved (rule C3) */
     memdb_list_insert(&s->list, &probe, ref);
     memdb_hash_insert(&s->hash, memdb_hash_tag(hash), ref);
+    if (expires_us)
+        memdb_expiry_note(s, memdb_hash_tag(hash), 0, expires_us);
 }
 
 static void bury(memdb_store *s, memdb_ref ref, uint8_t space, const memdb_version_at *newest, uint64_t lsn)
@@ -350,6 +357,8 @@ static void bury(memdb_store *s, memdb_ref ref, uint8_t space, const memdb_versi
     if (newest->size_flags & MEMDB_TOMBSTONE)
         return;
     memdb_store_count_change(s, space, lsn, -1);
+    if (newest->expires_us)
+        memdb_expiry_note(s, 0, newest->expires_us, 0); /* its entry goes when it comes up */
     push_version(s, ref, MEMDB_TOMBSTONE, NULL, 0, lsn);
 }
 
@@ -434,9 +443,13 @@ void memdb_store_publish(memdb_store *s, uint64_t lsn)
             s->counts[space] += s->deltas[s->delta_first].counts[space];
             changed[space] = changed[space] || s->deltas[s->delta_first].counts[space] != 0;
         }
+    uint64_t next = memdb_expiry_next(s);
+    if (next < memdb_load_relaxed(&s->header->next_expiry)) /* before the counts that it is about, and after them if it rises */
+        memdb_store_release(&s->header->next_expiry, next);
     for (unsigned space = 0; space < MEMDB_SPACES; space++)
         if (changed[space])
-            memdb_store_relaxed(&s->header->counts[space], (uint64_t)s->counts[space]);
+            memdb_store_release(&s->header->counts[space], (uint64_t)s->counts[space]); /* SYNC: counts */
+    memdb_expiry_show(s);
     figures(s);
     s->published = lsn;
     s->unlinked = false;

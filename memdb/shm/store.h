@@ -1,7 +1,7 @@
 /* store.h: the ordered multi-version map of bytes of one generation: skip list, cells, versions, hash index.
  *
- * Owns: skiplist.c (ordered index), hashindex.c (point index), store.c (applying commits), reclaim.c (prune, purge, grace), bulk.c
- * (building from sorted input), read.c and scan.c (reading), verify.c (a reader's check), audit.c (the writer's check).
+ * Owns: skiplist.c (ordered index), hashindex.c (point index), store.c (applying commits), expiry.c (which keys are due), reclaim.c
+ * (prune, purge, grace), bulk.c (building from sorted input), read.c and scan.c (reading), verify.c (a reader's check), audit.c (the writer's check).
  * Knows no documents, no msgpack, no log.
  *
  * Invariants: 3 (publish last) and 5 (retire, then reuse) of the architecture; rules I1, I2, I3, R5.
@@ -62,6 +62,10 @@ void memdb_scan_clear(memdb_scan *scan);
 /* Keys in [start, stop) visible at the pin; step-limited walk, no copying. For len of a snapshot and checks. */
 int memdb_store_count(memdb_pin *pin, const void *start, size_t start_len, const void *stop, size_t stop_len, uint64_t *count);
 
+/* Live keys of a space, of the newest published state, at time now_us (memdb_view_time): OK. AGAIN: some may have expired and are not
+ * reaped yet; memdb_store_count at a pin says how many. Any thread, no pin needed. */
+int memdb_store_quick_count(const memdb_view *view, unsigned space, uint64_t now_us, uint64_t *count);
+
 /* Structural check at the pin: order, bounds, towers, hash finds each cell, counts; problems as text. */
 typedef void (*memdb_problem_fn)(void *arg, uint64_t offset, uint64_t lsn, const char *text);
 int memdb_store_verify(memdb_pin *pin, memdb_problem_fn problem, void *arg, uint64_t *keys);
@@ -107,6 +111,12 @@ void memdb_store_publish(memdb_store *, uint64_t lsn);
  * could make progress now (0: nothing to do until a pin goes). Call often: after publishes and before parking. */
 size_t memdb_store_reclaim(memdb_store *, size_t budget);
 bool memdb_store_reclaim_pending(memdb_store *); /* anything waiting for grace or for a pin at all */
+
+/* An ops payload (ops.h) into buf (cap >= 8; one of MEMDB_FRAME_MAX holds any key) that deletes up to max_keys keys which have expired at
+ * now_us, each only if it still has when that is committed; returns its bytes, *count = its operations. What is handed out is not lost if
+ * it is never committed: the next call hands it out again. So it is called when the last batch has been answered. It looks at a bounded
+ * number of entries: 0 operations while header->next_expiry <= now_us means that there may be more, or that a commit is not published. */
+size_t memdb_store_expired(memdb_store *, uint64_t now_us, size_t max_keys, uint8_t *buf, size_t cap, uint32_t *count);
 
 /* Pressure (R5): bytes that only the snapshot of this slot pins (estimate), to choose whom to revoke. */
 uint64_t memdb_store_pinned_bytes(memdb_store *, uint64_t lsn);

@@ -1,4 +1,4 @@
-/* store_state.h: the writer's private state of one store, shared by store.c, reclaim.c, bulk.c and audit.c.
+/* store_state.h: the writer's private state of one store, shared by store.c, reclaim.c, bulk.c, expiry.c and audit.c.
  *
  * Owns: struct memdb_store; all of it malloc'd memory of the writer's process, so that a dead writer's arena is never
  * written again. Commit thread only.
@@ -13,8 +13,9 @@
 #ifndef MEMDB_STORE_STATE_H
 #define MEMDB_STORE_STATE_H
 
+#include "expiry.h"
+#include "ops.h"
 #include "skiplist.h"
-#include "store.h"
 
 #define MEMDB_LONG_KEY 256u
 #define MEMDB_TICKETS 16u
@@ -62,6 +63,7 @@ struct memdb_store {
     size_t held_count, held_cap;
     memdb_waiting waiting[MEMDB_TICKETS];
     size_t waiting_count;
+    memdb_expiry expiry;
     uint64_t retired_bytes, cells, versions, long_keys;
     uint32_t longest_key;
     bool serving;                /* opened: until then the header's published stays 0, so that no reader pins a half-built arena */

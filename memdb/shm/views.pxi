@@ -63,13 +63,12 @@ cdef class SnapshotHandle(Reads):
         return self.pin
 
     cdef list read_many(self, Keys keys, list values):
-        cdef list packed = []
         cdef bytearray codecs = bytearray(keys.count)
         cdef uint8_t *codec_at = <uint8_t *>PyByteArray_AS_STRING(codecs)
         cdef uint64_t bad_lsn = 0
         cdef int rc
         self.pin.enter()
-        rc = read_batch(&self.pin.pin, keys, values, packed, codec_at, &bad_lsn)
+        rc = read_batch(&self.pin.pin, keys, values, codec_at, &bad_lsn, NULL)
         self.pin.leave()
         if rc < 0:
             raise damaged_arena(bad_lsn or self.pin.pin.lsn)

@@ -71,7 +71,6 @@ def test_set_and_its_conditions(db: memdb.Database) -> None:
         ({"durability": "none"}, ValueError),
         ({"durability": "osx"}, ValueError),
         ({"durability": 1}, TypeError),
-        ({"ttl": 1}, TypeError),
         ({"unknown": 1}, TypeError),
     ],
     ids=repr,
@@ -80,13 +79,6 @@ def test_bad_arguments_of_set(db: memdb.Database, arguments: dict[str, Any], err
     with pytest.raises(error):
         db.set("a", 1, **arguments)
     assert len(db) == 0
-
-
-@pytest.mark.parametrize(
-    "name", ["ttl", "expire", "persist", "increment", "compare_and_set", "modify", "pipeline"]
-)
-def test_what_comes_later_does_not_exist(db: memdb.Database, name: str) -> None:
-    assert not hasattr(db, name)
 
 
 def test_entry(db: memdb.Database) -> None:

@@ -241,6 +241,59 @@ def test_a_full_disk_at_a_rotation_refuses_commits_until_there_is_room() -> None
     assert machine.reboot().start().names() == {"a": b"1", "c": b"3"}
 
 
+@pytest.mark.parametrize("where", ["wal/", "MANIFEST"])
+def test_a_full_disk_at_the_start_is_read_and_commits_wait_for_room(where: str) -> None:
+    machine = Machine().start()
+    machine.set("a", b"1")
+    machine.engine.stop()
+    files = machine.files.survivor()
+    before = sorted(files.listdir("wal"))
+
+    def fail(kind: str, path: str) -> None:
+        if kind in ("create", "write") and path.startswith(where):
+            raise OSError(errno.ENOSPC, "full", path)
+
+    files.on_operation = fail
+    full = machine.reboot(files).start()
+    assert full.names() == {"a": b"1"}
+    failure = full.engine.info()["wal"]["failure"]
+    assert isinstance(errors.from_wire(failure), errors.DiskFullError)
+    assert "1024 KiB" in str(errors.from_wire(failure))
+    refused, _ = full.settle(full.submit([{"op": "set", "key": key("b"), "value": b"2\0"}]))
+    assert refused < 0
+    with pytest.raises(errors.DiskFullError):
+        full.engine.sync()
+    assert full.engine.checkpoint_plan("request") is None
+    if where == "wal/":
+        assert sorted(files.listdir("wal")) == before, "nothing half-made fills the disk"
+    full.clock.advance(10)
+    full.engine.run(full.clock.monotonic())
+    assert full.engine.info()["wal"]["failure"] is not None
+    killed = Machine(files.survivor(), full.options).start()
+    assert killed.names() == {"a": b"1"}, "nothing was changed"
+    files.on_operation = None
+    full.clock.advance(10)
+    full.engine.run(full.clock.monotonic())
+    full.set("c", b"3", "full")
+    assert full.engine.info()["wal"]["failure"] is None
+    after = full.reboot(files.crash(lambda path, sector: False)).start()
+    assert after.names() == {"a": b"1", "c": b"3"}
+
+
+def test_a_new_database_on_a_full_disk_is_refused() -> None:
+    files = MemoryFiles()
+
+    def fail(kind: str, path: str) -> None:
+        if kind == "create" and path.startswith("wal/"):
+            raise OSError(errno.ENOSPC, "full", path)
+
+    files.on_operation = fail
+    with pytest.raises(OSError, match="full"):
+        Machine(files).start()
+    files.on_operation = None
+    assert Machine(files).start().report.source == "created"
+
+
 def test_a_database_without_a_log_keeps_what_its_writer_knew() -> None:
     machine = Machine(options=options(logged=False)).start()
     machine.set("a", b"1", "memory")

@@ -1,10 +1,11 @@
 """Room for one arena only (rule G3), and checkpoints of a state that has one already."""
 
+import errno
 import os
 from typing import Any
 
 import pytest
-from durability.rig import Killed, Machine, options, segments
+from durability.rig import Killed, Machine, key, options, segments
 
 from memdb import errors
 from memdb.durability import manifest, rebuild
@@ -130,3 +131,95 @@ def test_a_power_cut_in_clear_wal_on_an_unchanged_database() -> None:
             assert after.names() == {"a": b"1"} and not after.report.damaged_checkpoints
     else:
         raise AssertionError("it did not end")
+
+
+def _fail_the_log(machine: Machine) -> None:
+    """A commit whose sync fails: it is answered as unknown, and commits are refused from then on."""
+
+    def fail(kind: str, path: str) -> None:
+        if kind == "datasync" and path.startswith("wal/"):
+            raise OSError(errno.EIO, "broken disk")
+
+    machine.files.on_operation = fail
+    machine.settle(machine.submit([{"op": "set", "key": key("lost"), "value": b"2\0"}], "full"))
+    if machine.event != "failed":
+        assert machine.engine.run(0.0) == "failed"
+    machine.files.on_operation = None
+
+
+def test_a_failed_log_finds_its_way_back_without_room_for_a_second_arena(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = machine_on_memfds().start()
+    machine.set("a", b"1", "full")
+    _fail_the_log(machine)
+    before = machine.names()
+    room = Room(monkeypatch)
+    machine.engine.way_back()
+    assert sorted(room.punched) == sorted(machine.segs.arena_fds)
+    assert machine.engine.info()["wal"]["failure"] is None
+    assert machine.names() == before
+    machine.set("b", b"2", "full")
+    after = machine.reboot(machine.files.crash(lambda path, sector: False)).start()
+    assert after.names() == {**before, "b": b"2"}
+
+
+def test_a_writer_that_takes_over_a_failed_log_goes_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = machine_on_memfds().start()
+    machine.set("a", b"1", "full")
+    _fail_the_log(machine)
+    before = machine.names()
+    room = Room(monkeypatch)
+    heir = machine.successor().start()
+    assert sorted(room.punched) == sorted(machine.segs.arena_fds)
+    assert heir.names() == before
+    heir.set("b", b"2", "full")
+    after = heir.reboot(heir.files.crash(lambda path, sector: False)).start()
+    assert after.names() == {**before, "b": b"2"}
+
+
+def test_while_a_view_stands_the_failed_log_stays_failed_and_reads_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = machine_on_memfds().start()
+    machine.set("a", b"1", "full")
+    _fail_the_log(machine)
+    Room(monkeypatch)
+    monkeypatch.setattr(rebuild.kernel, "lease_hazards", lambda lease, parity: parity == 1)
+    with pytest.raises(errors.ArenaFullError, match="zero-copy views"):
+        machine.engine.way_back()
+    monkeypatch.undo()
+    assert machine.names() == {"a": b"1"}
+    machine.engine.way_back()
+    assert machine.names() == {"a": b"1"}
+    machine.set("b", b"2", "full")
+
+
+@pytest.mark.parametrize("dies_at", range(1, 24, 2))
+def test_dying_on_the_way_back_in_one_arena_loses_nothing(
+    dies_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = machine_on_memfds().start()
+    machine.set("a", b"1", "full")
+    _fail_the_log(machine)
+    before, count = machine.names(), [0]
+    Room(monkeypatch)
+    first = machine.successor()
+
+    def die(kind: str, path: str) -> None:
+        count[0] += 1
+        if count[0] == dies_at:
+            raise Killed
+
+    first.files.on_operation = die
+    try:
+        first.start()
+    except Killed:
+        pass
+    second = first.successor()
+    second.files.on_operation = None
+    second.start()
+    assert second.names() == before
+    second.set("new", b"3", "full")
+    after = second.reboot(second.files.crash(lambda path, sector: False)).start()
+    assert after.names() == {**before, "new": b"3"}
