@@ -193,7 +193,7 @@ class PipelineHandle:
         self, start: Any = None, stop: Any = None, *, prefix: Any = None, durability: str | None = None
     ) -> None: ...
 
-# ==== txn.pxi, txnscan.pxi, txncommit.pxi, txncalls.pxi: transactions ================================
+# ==== txn.pxi, txnscan.pxi, txncommit.pxi, txnreads.pxi, txncalls.pxi: transactions =================
 
 class Savepoint: ...
 
@@ -452,6 +452,7 @@ class Commit:
         lsn_step: int = ...,
         quota: int = 64,
         last_lsn: int = 0,
+        word: int = 0,
     ) -> None: ...
     def add_lease(self, lease: Mapping, system: bool = False) -> None: ...
     def remove_lease(self, lease: Mapping) -> None: ...
