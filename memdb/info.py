@@ -206,6 +206,8 @@ class Info:
     """Counters of the writer: ``commits``, ``rejected`` (of them ``conflicts``: what a transaction had read
     no longer held), ``syncs`` (of the log), ``rounds`` (turns with work), ``parks`` (times it went to sleep);
     ``pending`` (under way now)."""
+    reaped: Figures = field(default_factory=lambda: Figures({}))
+    """Counters of expired keys: ``batches`` and the ``deletes`` in them."""
     pressure: Figures = field(default_factory=lambda: Figures({}))
     """Counters of a full arena: ``times`` (steps taken for room), ``revoked`` (snapshots that gave way),
     ``refused`` (commits answered ArenaFullError)."""
@@ -250,6 +252,7 @@ class Info:
             applied_lsn=int(left.pop("applied_lsn", 0)),
             durable_lsn=int(left.pop("durable_lsn", 0)),
             commits=Figures(left.pop("commits", None) or {}),
+            reaped=Figures(left.pop("reaped", None) or {}),
             pressure=Figures(left.pop("pressure", None) or {}),
             dirty_keys=int(left.pop("dirty_keys", 0)),
             checkpoint_running=bool(left.pop("checkpoint_running", False)),

@@ -7,6 +7,7 @@ Invariant: every public error has a code of its own kind; a test walks memdb.err
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ EXIT_CODES: dict[int, str] = {
     "`serve`: another engine runs",
     DAMAGE: "damage, or an engine that can't run: see `memdb check` and engine.log",
     INTERRUPTED: "interrupted by Ctrl-C (`serve`, `top` and a shell on a terminal end with 0)",
-    UNREAD: "nobody reads what is printed any more, as in `memdb scan data | head`",
+    UNREAD: "the reader of stdout has gone, as `head` does once it has enough",
 }
 
 _USE = (
@@ -96,12 +97,14 @@ def exit_code(error: BaseException) -> int:
 
 def _is_unread() -> bool:
     """Has the reader of stdout gone? Then what is left for it goes nowhere, in silence."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
-        return True
-    return False
+    poll = select.poll()
+    poll.register(1, 0)
+    if not poll.poll(0):  # neither an error nor a hang-up
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    return True
 
 
 @contextmanager

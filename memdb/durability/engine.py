@@ -52,7 +52,10 @@ class DurableEngine(Opening):
         or "failed"."""
         until = FAR + self._clock.monotonic() if deadline is None else deadline
         while True:
-            event = self._next_event(min(until, self._retry_at, self._ages_at, self._old_at))
+            reap_at = (
+                self._reaping.look(self.store) if self._failure is None else self._clock.monotonic() + FAR
+            )
+            event = self._next_event(min(until, self._retry_at, self._ages_at, self._old_at, reap_at))
             if not self._meet(event):
                 return "failed"
             now = self._clock.monotonic()
@@ -67,6 +70,10 @@ class DurableEngine(Opening):
             if event == kernel.EVENT_CONTROL and not self._nudged:
                 return "control"
             self._nudged = False
+            if self._failure is None and now >= self._reaping.at:
+                wanted = self._reaping.batch(self.store, self.commit, self._segs.group_lease)
+                if not self._meet(wanted):
+                    return "failed"
             if now >= self._old_at:
                 self._give_back_old_arena(now)
             if self._due(now) is not None:
@@ -114,23 +121,40 @@ class DurableEngine(Opening):
     def _relieve(self) -> None:
         """Pressure (R5): one step towards room, then the commit is tried again, or answered `full`."""
         now = self.commit.figures()
-        retry = self._publish_applied(now) or self._pressure.relieve(self.store, now["applied_lsn"])
+        retry = self._publish_applied() or self._pressure.relieve(
+            self.store, now["applied_lsn"], self._reap_for_room
+        )
         self.commit.pressure_done(retry)
         if not retry:
             self._pressure.refuse(now["held_bytes"])
 
-    def _publish_applied(self, now: dict[str, int]) -> bool:
-        """What is applied but waits for its sync keeps the versions under it: was there any?"""
-        if not self._options.logged or now["published_lsn"] >= now["applied_lsn"]:
+    def _reap_for_room(self) -> bool:
+        """What has expired goes before any reader does."""
+        reaped = self._reaping.for_room(self.store, self.commit, self._segs.group_lease)
+        if reaped:
+            self._publish_applied()
+        return reaped
+
+    def _publish_applied(self) -> bool:
+        """What is applied but not published (it may wait for its sync) keeps the versions under it: was there
+        any? Once the log has failed the commit is refused for that when it is tried again."""
+        if not self._is_behind():
             return False
-        try:
-            self._wal.sync(self.commit)
-        except LogFailed:
+        if -int(self.commit.step()) == kernel.EVENT_LOG_FAILED:  # the step takes nothing: a commit is held
             self._note_failure(self._log_failure())
-            return True  # the next look at the commit refuses it for that
-        if -int(self.commit.step()) == kernel.EVENT_LOG_FAILED:
-            self._note_failure(self._log_failure())
+        elif self._options.logged and self._is_behind():
+            try:
+                self._wal.sync(self.commit)
+                failed = -int(self.commit.step()) == kernel.EVENT_LOG_FAILED
+            except LogFailed:
+                failed = True
+            if failed:
+                self._note_failure(self._log_failure())
         return True
+
+    def _is_behind(self) -> bool:
+        now = self.commit.figures()
+        return bool(now["published_lsn"] < now["applied_lsn"])
 
     def revoke_aged(self) -> int:
         """Revokes snapshots older than ``snapshot_max_age`` in both generations; how many.
@@ -415,7 +439,12 @@ class DurableEngine(Opening):
         """Figures as plain values: LSNs, arena, wal, checkpoints, recovery, failure."""
         durable = self._wal.durable_lsn if self._options.logged else 0
         found = figures.info(self.commit, self._wal.manifest, durable, self._failure, self._report)
-        return {**found, "pressure": self._pressure.figures(), "time": self._clock.monotonic()}
+        return {
+            **found,
+            "pressure": self._pressure.figures(),
+            "reaped": self._reaping.figures(),
+            "time": self._clock.monotonic(),
+        }
 
     # ----------------------------------------------------------------------------------------------- end
 

@@ -28,6 +28,7 @@ from memdb.durability.files import Clock, Files
 from memdb.durability.log import SegmentLog
 from memdb.durability.manifest import CheckpointEntry, Manifest
 from memdb.durability.pressure import Lease, Pressure, Readers
+from memdb.durability.reaping import Reaping
 from memdb.durability.rebuild import EngineSegments, Generations
 from memdb.durability.recovery import RecoveryReport
 from memdb.durability.triggers import Triggers
@@ -96,6 +97,7 @@ class Opening:
         self._ages_at = FAR  # when the ages of snapshots are looked at next
         self._readers = Readers(self._named_leases)
         self._pressure = Pressure(self._readers, clock, log, patient=threads)
+        self._reaping = Reaping(clock)
 
     # --------------------------------------------------------------------------------------------- parts
 

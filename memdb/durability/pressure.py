@@ -139,8 +139,8 @@ class Pressure:
         were refused."""
         return {"times": self.times, "revoked": self.revoked, "refused": self.refused}
 
-    def relieve(self, store: kernel.Store, applied_lsn: int) -> bool:
-        """One step towards room; False if there is nothing left to do."""
+    def relieve(self, store: kernel.Store, applied_lsn: int, reap: Callable[[], bool]) -> bool:
+        """One step towards room; False if there is nothing left to do. ``reap`` deletes what has expired."""
         self.times += 1
         if applied_lsn != self._tried_lsn:
             self._tried.clear()
@@ -148,6 +148,9 @@ class Pressure:
         before = _used(store)
         settle(store)
         if _used(store) < before:
+            return True
+        if reap():
+            settle(store)
             return True
         done = self._revoke_points(store) or self._traversals_end(store) or self._revoke_most(store)
         if done:

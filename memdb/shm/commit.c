@@ -465,3 +465,39 @@ int memdb_commit_step(memdb_commit *ctx)
     }
     return event < 0 ? event : (int)work;
 }
+
+/* The request that waits for room keeps its place and its bytes; the group's own that can't be decided at once is answered `full`. */
+int memdb_commit_take_now(memdb_commit *ctx, const struct memdb_lease *lease)
+{
+    struct memdb_client *client = NULL;
+    for (uint32_t i = 0; i < ctx->client_count; i++)
+        if (ctx->clients[i]->lease == lease)
+            client = ctx->clients[i];
+    if (client == NULL || client->broken)
+        return MEMDB_INVALID;
+    if (ctx->want_rotate || ctx->intake_closed || memdb_pending_count(ctx) + 2 > MEMDB_PENDING_MAX)
+        return MEMDB_AGAIN;
+    struct memdb_held waiting = ctx->held;
+    uint8_t *buf = ctx->buf, *other = NULL;
+    if (waiting.client != NULL) {
+        other = malloc(MEMDB_FRAME_MAX + 8);
+        if (other == NULL)
+            return MEMDB_AGAIN;
+        ctx->buf = other;
+        ctx->held.client = NULL;
+    }
+    read_clocks(ctx);
+    uint64_t dirty = ctx->dirty;
+    int status = drain_entry(ctx, client);
+    memdb_store_reclaim(ctx->store, (size_t)(ctx->dirty - dirty) * RECLAIM_SHARE); /* what the last one has left, in this one's time */
+    if (waiting.client == NULL)
+        return status;
+    if (ctx->held.client != NULL) {
+        held_reject(ctx, MEMDB_FULL, 0, 0);
+        status = MEMDB_AGAIN;
+    }
+    free(other);
+    ctx->buf = buf;
+    ctx->held = waiting;
+    return status;
+}

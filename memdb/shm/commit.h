@@ -72,6 +72,9 @@ int memdb_commit_step(memdb_commit *);
 /* After MEMDB_EVENT_PRESSURE: figures tell what the held request needs. retry: room was made, try again (it may end in another
  * MEMDB_EVENT_PRESSURE); otherwise the request is answered FULL or SHM_FULL. */
 void memdb_commit_pressure_done(memdb_commit *, int retry);
+/* Decides the next entry of one lease (the group's own) out of turn, also while another request waits for room (rule R5: what has
+ * expired goes first). OK; ABSENT: the ring is empty; AGAIN: not now; -event: as memdb_commit_step. */
+int memdb_commit_take_now(memdb_commit *, const struct memdb_lease *lease);
 void memdb_commit_interrupt(memdb_commit *); /* any thread: makes run return CONTROL */
 int memdb_commit_flush(memdb_commit *);      /* write all appended bytes to the file */
 int memdb_commit_mark(memdb_commit *);       /* append and write a mark now (sync()) */

@@ -773,6 +773,15 @@ cdef class Commit:
         self.group_lease = lease if self.group_request else None
         return self.group_request != 0
 
+    def take_group(self, Mapping lease):
+        """Decides what ``submit_group`` has put there now, out of turn, also while another commit waits for room. A status, or minus an EVENT."""
+        cdef const memdb_lease *at = _lease_of(lease)
+        cdef int status
+        with nogil:
+            status = memdb_commit_take_now(self.commit, at)
+        self._settle()
+        return status
+
     def group_done(self):
         """Whether the commit of ``submit_group`` has been answered; True if there was none. Its answer: ``lease_result`` of GROUP_CELL."""
         cdef memdb_result *result

@@ -332,6 +332,7 @@ cdef extern from "commit.h" nogil:
     int memdb_commit_run(memdb_commit *, uint64_t)
     int memdb_commit_step(memdb_commit *)
     void memdb_commit_pressure_done(memdb_commit *, int)
+    int memdb_commit_take_now(memdb_commit *, const memdb_lease *) nogil
     void memdb_commit_interrupt(memdb_commit *)
     int memdb_commit_flush(memdb_commit *)
     int memdb_commit_mark(memdb_commit *)

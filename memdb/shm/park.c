@@ -82,8 +82,10 @@ static void park(memdb_commit *ctx, uint64_t deadline_us)
     memdb_store_sc(&ctx->board->parked, 0);
 }
 
+/* The caller's deadline knows of the expiries of before: an earlier one gives it a new deadline. */
 int memdb_commit_run(memdb_commit *ctx, uint64_t deadline_us)
 {
+    uint64_t expiry = memdb_load_relaxed(&ctx->arena->next_expiry);
     for (;;) {
         if (memdb_load_relaxed(&ctx->control) && memdb_exchange_sc(&ctx->control, 0))
             return MEMDB_EVENT_CONTROL;
@@ -94,6 +96,8 @@ int memdb_commit_run(memdb_commit *ctx, uint64_t deadline_us)
             return MEMDB_EVENT_NONE;
         if (work > 0) {
             note_arrival(ctx);
+            if (memdb_load_relaxed(&ctx->arena->next_expiry) < expiry)
+                return MEMDB_EVENT_NONE;
             continue;
         }
         if (ctx->idle_since == 0)

@@ -272,13 +272,20 @@ cdef class TxnState(Reads):
         cdef uint64_t reads = C_READS_HEADER + 16 + 2 * (self.handle.max_key + KEY_OVERHEAD + 1) + 8
         return self.handle.max_transaction - min(reads, self.handle.max_transaction)
 
+    cdef inline int check_room(self, uint64_t size) except -1:
+        """Raises TransactionTooLarge if the operations would grow beyond room() to *size*."""
+        cdef uint64_t limit
+        if size > self.size and size > self.room():
+            limit = self.handle.max_transaction
+            raise transaction_too_large(size + limit - self.room(), limit)
+        return 0
+
     cdef int put(self, bytes stored, OwnWrite write) except -1:
         """Raises TransactionTooLarge, and has changed nothing then."""
         cdef PyObject *found = PyDict_GetItemWithError(self.writes, stored)
         cdef OwnWrite old = None if found == NULL else <OwnWrite>found
         cdef uint64_t size = self.size + self.cost(stored, write) - self.cost(stored, old)
-        if size > self.room() and size > self.size:
-            raise transaction_too_large(size, self.room())
+        self.check_room(size)
         if self.savepoints:
             self.undo.append((stored, old))
         self.writes[stored] = write
@@ -297,8 +304,7 @@ cdef class TxnState(Reads):
         for key, write in last.items():
             size += self.cost(key, write)
             size -= self.cost(key, self.writes.get(key))
-        if size > self.room() and size > self.size:
-            raise transaction_too_large(size, self.room())
+        self.check_room(size)
         for key, write in last.items():
             self.put(key, write)
         return 0
@@ -329,8 +335,7 @@ cdef class TxnState(Reads):
         cdef list own = self.own_between(start, stop)
         for key in own:
             size -= self.cost(key, self.writes[key])
-        if size > self.room() and size > self.size:
-            raise transaction_too_large(size, self.room())
+        self.check_room(size)
         for key in own:
             self.forget(key)
         self.gaps, self.size = gaps, size

@@ -165,8 +165,21 @@ static void test_limits(void)
     CHECK_EQUAL(memdb_reads_put_range(bytes, sizeof bytes, key, 4, key, MEMDB_KEY_MAX + 1), 0);
 }
 
+/* The worked example of docs/formats/arena.md. */
+static void test_example(void)
+{
+    uint8_t bytes[64];
+    size_t used = MEMDB_READS_HEADER;
+    used += memdb_reads_put_point(bytes + used, sizeof bytes - used, "\1\2a\0", 4, 0);
+    size_t size = memdb_reads_header(bytes, sizeof bytes, used, 1, 9, 0, UINT64_C(1) << 32 | 2);
+    CHECK_BYTES(bytes, size,
+                "\x40\0\0\0\1\0\0\0\x09\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\2\0\0\0\1\0\0\0"
+                "\0\0\0\0\0\0\0\0\1\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\1\2\x61\0\0\0\0\0");
+}
+
 int main(void)
 {
+    test_example();
     test_round_trips();
     test_truncations();
     test_mutations();

@@ -1,7 +1,7 @@
 /* The writer stops after its n-th store to shared memory, for every n of all workloads of up to three operations.
  *
  * After each stop: a reader that comes now sees exactly the model at the published LSN, a snapshot from before the last operation
- * still sees its own state, the structure is sound, and the next generation (built by reading, then the log above it applied)
+ * still sees its own state, the structure is sound, next_expiry is not above any expiry that is to be seen, and the next generation (built by reading, then the log above it applied)
  * is the model at the log's end with no block lost or doubled. Stops inside the first operations of a workload are those of
  * the shorter workloads, so only the last operation of each is stopped.
  * CTEST-CFLAGS: -DMEMDB_STORE_HOOK -DMEMDB_BLOCK_MAX=4
@@ -14,6 +14,7 @@
 #define KEYS 14
 #define OPERATIONS 9
 #define LIMIT (512u << 10)
+#define FAR (UINT64_C(1) << 60) /* some values expire, long after this test, the later ones earlier */
 
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "detect_leaks=0"; } /* a killed writer frees nothing either */
@@ -78,7 +79,7 @@ static void change(run *w, memdb_store *store, state *s, int key, int64_t len)
         return;
     }
     CHECK_EQUAL(memdb_store_reserve(store, memdb_store_cost_put(key_len, (size_t)len), 1, MEMDB_FOR_WRITE), MEMDB_OK);
-    memdb_store_put(store, keys[key], key_len, large, (size_t)len, 0, w->lsn, 1, &existed);
+    memdb_store_put(store, keys[key], key_len, large, (size_t)len, len == 8 || len == 40 ? FAR - w->lsn : 0, w->lsn, 1, &existed);
     s->lsn[key] = w->lsn;
     s->len[key] = (uint32_t)len;
 }
@@ -131,6 +132,9 @@ static void check_state(memdb_pin *pin, const state *s)
         CHECK_EQUAL(found.len, s->len[i]);
         memdb_copy_out(copy, found.data, found.len);
         CHECK(memcmp(copy, large, found.len) == 0);
+        CHECK_EQUAL(found.expires_us, found.len == 8 || found.len == 40 ? FAR - found.lsn : 0);
+        if (found.expires_us && pin->lsn == memdb_load_relaxed(&pin->view.header->published))
+            CHECK(memdb_load_acquire(&pin->view.header->next_expiry) <= found.expires_us);
         live++;
     }
     for (int reverse = 0; reverse < 2; reverse++) {

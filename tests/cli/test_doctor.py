@@ -37,7 +37,8 @@ def test_version_2_takes_the_tightest_limit_above(tmp_path: Path) -> None:
         tmp_path,
         "0::/pod/box\n",
         {
-            "pod/memory.max": f"{GIB}\n", "pod/memory.current": "77\n", "pod/memory.stat": "anon 5\nshmem 12\n",
+            "pod/memory.max": f"{GIB}\n", "pod/memory.current": "77\n",
+            "pod/memory.stat": "anon 5\nshmem 12\n",
             "pod/box/memory.max": "max\n", "pod/box/memory.current": "50\n",
         },
     )  # fmt: skip

@@ -170,8 +170,9 @@ def segment() -> Iterator[Path]:
 
 def test_a_segment_goes_when_nobody_has_it_open(segment: Path) -> None:
     holder = (
-        f"import mmap, os\nfd = os.open({str(segment)!r}, os.O_RDWR | os.O_CREAT, 0o600)\nos.ftruncate(fd, 4096)"
-        "\nmapping = mmap.mmap(fd, 4096)\nos.close(fd)\nprint('mapped', flush=True)\ninput()"
+        f"import mmap, os\nfd = os.open({str(segment)!r}, os.O_RDWR | os.O_CREAT, 0o600)\n"
+        "os.ftruncate(fd, 4096)\nmapping = mmap.mmap(fd, 4096)\nos.close(fd)\n"
+        "print('mapped', flush=True)\ninput()"
     )
     with subprocess.Popen(
         [COMMAND[0], "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()

@@ -14,8 +14,8 @@ from memdb.cli import words
 from memdb.cli.notation import NotationError
 
 _PLAIN = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary() | st.uuids()
-    | st.datetimes(timezones=st.just(datetime.UTC)).map(lambda moment: moment.replace(fold=0))
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+    | st.uuids() | st.datetimes(timezones=st.just(datetime.UTC)).map(lambda moment: moment.replace(fold=0))
 )  # fmt: skip
 _KEYS = st.recursive(_PLAIN, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=6)
 
@@ -67,7 +67,7 @@ def test_every_line_is_cut_somehow(line: str) -> None:
         (
             "get UUID('12345678-1234-5678-1234-567812345678') x",
             ["get", "UUID('12345678-1234-5678-1234-567812345678')", "x"],
-        ),  # noqa: E501
+        ),
     ],
 )
 def test_split(line: str, expected: list[str]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from durability.rig import MIB, Machine, key, options
 
 from memdb import errors
+from memdb.durability.pressure import settle
 from memdb.shm import _kernel as kernel
 
 FULL = -1
@@ -310,3 +311,16 @@ def test_a_content_between_the_limit_and_its_quarter_opens_and_takes_deletes() -
     for number in range(1500):
         tight.delete(f"k{number:05}")
     assert write(tight, "new") == 0
+
+
+def test_an_idle_snapshot_costs_at_most_one_version_a_key() -> None:
+    machine = small()
+    assert rewrite(machine, range(300)) == 300
+    snapshot = Client(machine, 1).snapshot()
+    for _ in range(20):
+        assert rewrite(machine, range(300)) == 300
+    settle(machine.engine.store)
+    machine.set("one more", b"1")  # the figures are those of the last commit; its own two are not pruned yet
+    figures = machine.engine.store.figures()
+    assert figures["versions"] <= 2 * figures["cells"] + 2
+    assert snapshot.get(key("k00000")) is not None
