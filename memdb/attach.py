@@ -32,6 +32,7 @@ from memdb.actors.locks import GROUP_BYTE, FileLock, own_pid_namespace, read_not
 from memdb.actors.start import Patience, start_group
 from memdb.options import EngineOptions, HandleOptions, describe_mismatches
 from memdb.shm import _kernel
+from memdb.standstill import LOOK_EVERY, Standstill
 
 __all__ = ["Attachment", "attach"]
 
@@ -430,18 +431,22 @@ class Attachment:
 
     # ---------------------------------------------------------------------------------------- control
 
-    def control(self, op: str, /, timeout: float | None = None, **arguments: Any) -> dict[str, Any]:
+    def control(
+        self, op: str, /, timeout: float | None = None, patience: float | None = None, **arguments: Any
+    ) -> dict[str, Any]:
         """Asks the engine one control operation, over a connection of its own; attaches anew if need be.
 
-        ``timeout``: seconds for the answer; None waits as long as the group lives. Raises what the
-        engine answers, Timeout, EngineDied.
+        ``timeout``: seconds for the answer; ``patience``: seconds without progress of the group; with neither
+        it waits as long as the group lives. Raises what the engine answers, Timeout, EngineDied.
         """
         while True:
             if self._stale or not self.group_alive():
                 self.reattach(time.monotonic() + self._handle.open_timeout)
             deadline = time.monotonic() + (1e9 if timeout is None else timeout)
             try:
-                return self._ask(op, arguments, deadline)
+                return self._ask(op, arguments, deadline, patience)
+            except errors.Timeout:
+                raise
             except TimeoutError as error:
                 raise errors.Timeout(
                     f"the engine of {self.path} has not answered {op!r} for {timeout:g} s; engine.log "
@@ -455,17 +460,39 @@ class Attachment:
                     raise
                 self._wait_for_end(time.monotonic() + 1.0)
 
-    def _ask(self, op: str, arguments: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+    def _ask(
+        self, op: str, arguments: Mapping[str, Any], deadline: float, patience: float | None
+    ) -> dict[str, Any]:
         with wire.connect(self._directory_fd, deadline) as sock:
             wire.send(sock, {"op": op, **arguments}, deadline)
-            answer = wire.receive(sock, bytearray(), [], deadline)
+            if patience is None:
+                answer = wire.receive(sock, bytearray(), [], deadline)
+            else:
+                answer = self._await_answer(sock, op, patience)
         if "error" in answer:
             raise errors.from_wire(answer["error"]).of(self.path)
         return answer
 
+    def _await_answer(self, sock: socket.socket, op: str, patience: float) -> dict[str, Any]:
+        """The answer of what takes as long as it takes, while the group makes progress."""
+        supervisor, _ = wire.peer_credentials(sock)
+        watch: Standstill | None = None
+        buffer = bytearray()
+        while True:
+            try:
+                return wire.receive(sock, buffer, [], time.monotonic() + min(LOOK_EVERY, patience))
+            except TimeoutError as error:
+                watch = watch or Standstill(supervisor, self.client.board_mapping, patience)
+                if watch.is_over():
+                    raise errors.Timeout(
+                        f"{op} of {self.path} made no progress for {patience:g} s, and may still be done: "
+                        f"{watch.describe()}",
+                        seconds=patience,
+                    ) from error
+
     def why_read_only(self) -> errors.Error | None:
         """Why the engine takes no writes now: WriterPoisoned, LogFailed, DiskFullError; else None."""
-        info = self.control("info")["info"]
+        info = self.control("info", timeout=self._handle.timeout)["info"]
         failure = info.get("poison") or info.get("wal", {}).get("failure")
         return errors.from_wire(failure).of(self.path) if failure else None
 

@@ -10,16 +10,18 @@ Invariants:
 * A handle holds no state but its attachment and its options: it pickles as (absolute path, options).
 """
 
+import logging
 import os
 import sys
+import time
 from collections.abc import MutableMapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from memdb import attach as _attach
 from memdb import options as _options
 from memdb import values as _values
-from memdb.errors import ClosedError
+from memdb.errors import ArenaFullError, ClosedError, Error, Pin
 from memdb.info import DiskUsage, Info, MemoryUsage, ReaderInfo, Report
 from memdb.pipeline import Pipeline
 from memdb.ranges import ITEMS, MISSING, OrderedReads
@@ -28,6 +30,10 @@ from memdb.snapshot import Entry, Snapshot, make_entry
 from memdb.transaction import Transacting
 
 __all__ = ["Database", "open_database"]
+
+log = logging.getLogger("memdb")
+
+_PINS_WAIT: Final = 2.0  # seconds
 
 
 class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, Any]):  # type: ignore[misc]
@@ -45,6 +51,7 @@ class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, An
         handle, explicit = _options.parse(**given)
         attachment = _attach.attach(path, handle, explicit, given.get("durability"))
         engine = attachment.options
+        self._pins_told: tuple[float, list[Pin]] = 0.0, []
         self._given = dict(given)
         self._options = handle
         self._path = attachment.path
@@ -211,7 +218,9 @@ class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, An
     def sync(self) -> int:
         """Makes every commit so far durable; the LSN up to which it is. Raises LogFailed, and as ``info``.
 
-        Cost: an ``fdatasync``.
+        Allowed to a read-only handle. Of a database without a log (in memory, or ``durability="none"``) there
+        is nothing to write: it returns the newest LSN. Takes as long as it makes progress: Timeout after
+        ``timeout`` seconds without any. Cost: an ``fdatasync``.
 
         >>> db.sync()
         1024
@@ -219,23 +228,25 @@ class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, An
         return int(self._control("sync")["lsn"])
 
     def checkpoint(self) -> int:
-        """Writes a checkpoint and returns its LSN: recovery starts there. Raises DiskFullError, and as
-        ``info``.
+        """Writes a checkpoint and returns its LSN: recovery starts there. Raises DiskFullError,
+        ReadOnlyError, and as ``sync``.
 
-        Cost: writes every key and value to disk, throttled; reads and writes go on.
+        Of a database without a log no file is written, and the newest LSN is returned. Cost: writes every key
+        and value to disk, throttled; reads and writes go on.
 
         >>> db.checkpoint()
         1024
         """
-        return int(self._control("checkpoint")["lsn"])
+        return int(self._maintain("checkpoint")["lsn"])
 
     def rotate_wal(self) -> None:
-        """Seals the log segment that is written to, and begins the next. Raises as ``info``. Cost: two
-        ``fdatasync``.
+        """Seals the log segment that is written to, and begins the next; without a log it does nothing.
+
+        Raises ReadOnlyError, and as ``sync``. Cost: two ``fdatasync``.
 
         >>> db.rotate_wal()
         """
-        self._control("rotate_wal")
+        self._maintain("rotate_wal")
 
     def clear_wal(self) -> None:
         """Takes a checkpoint and deletes the log segments that recovery needs no more. Raises as
@@ -245,20 +256,20 @@ class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, An
 
         >>> db.clear_wal()
         """
-        self._control("clear_wal")
+        self._maintain("clear_wal")
 
     def compact(self) -> None:
         """Builds the next generation of the arena from the present one: packed, without holes. Reads go on.
 
-        Raises ArenaFullError, and as ``info``. Cost: about 1 s and its size again in shared memory for a
-        million keys.
+        Raises ArenaFullError, ReadOnlyError, and as ``sync``. Cost: about 1 s and its size again
+        in shared memory for a million keys.
 
         >>> db.compact()
         """
-        self._control("compact")
+        self._maintain("compact")
 
     def check(self) -> Report:
-        """Verifies the arena, its indexes, the log and the checkpoints. Raises as ``info``. Cost: reads all
+        """Verifies the arena, its indexes, the log and the checkpoints. Raises as ``sync``. Cost: reads all
         of it once.
 
         >>> db.check().ok
@@ -285,11 +296,52 @@ class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, An
         return MemoryUsage(**self._arena_figures())
 
     def _control(self, op: str, timeout: float | None = None) -> dict[str, Any]:
-        """One control operation; *timeout* in seconds, None for what takes as long as it takes."""
+        """One control operation; *timeout* in seconds, None for what takes as long as it makes progress."""
         if self.closed:
             raise ClosedError(f"the database handle of {self._path} is closed; open it again with memdb.open")
-        reply: dict[str, Any] = self._attachment.control(op, timeout=timeout)
+        patience = self._options.timeout if timeout is None else None
+        reply: dict[str, Any] = self._attachment.control(op, timeout=timeout, patience=patience)
         return reply
+
+    def _maintain(self, op: str) -> dict[str, Any]:
+        """A control operation that changes files or memory of the engine."""
+        self._check_writable()
+        return self._control(op)
+
+    def _arena_full(self, needed: int | None, limit: int) -> ArenaFullError:
+        """The error of a full arena, which names who keeps memory from being reused: at most three."""
+        text = f"the arena is at its limit: max_memory is {limit} bytes and the write needs more"
+        pins = self._pins()
+        if pins:
+            who = ", ".join(
+                f"{pin.bytes} bytes by pid {pin.pid} ({pin.command or '?'}), for {pin.age:.0f} s"
+                for pin in pins
+            )
+            text += f"; snapshots and views keep old values: {who}; close those, delete something"
+        else:
+            used = self.memory_usage()
+            text += (
+                f"; no snapshot keeps old values, {len(self)} keys fill it ({used.used} bytes in use, "
+                f"{used.retired} of them about to be given back); delete something, compact()"
+            )
+        return ArenaFullError(
+            f"{text}, or open the database with a larger max_memory", needed=needed, limit=limit, pins=pins
+        )
+
+    def _pins(self) -> list[Pin]:
+        """Who pins most, asked at most once a second: a full arena is told to many writes in a row."""
+        told, pins = self._pins_told
+        if time.monotonic() - told < 1.0:
+            return pins
+        try:
+            readers = ReaderInfo.list_from_wire(self._control("readers", _PINS_WAIT)["readers"])
+        except (Error, OSError) as error:  # the error to come is more important
+            log.debug("who pins the arena of %s can't be told: %s", self._path, error)
+            readers = []
+        most = sorted((one for one in readers if one.bytes), key=lambda one: one.bytes, reverse=True)[:3]
+        pins = [Pin(one.pid, one.command, one.age, one.bytes) for one in most]
+        self._pins_told = time.monotonic(), pins
+        return pins
 
 
 def open_database(path: str | os.PathLike[str] | None, given: dict[str, Any]) -> Database:

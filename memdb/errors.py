@@ -14,7 +14,7 @@ Invariants:
 
 import errno as _errno
 from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final, NamedTuple, Self
 
 __all__ = [
     "ArenaFullError",
@@ -294,16 +294,37 @@ class SnapshotExpired(Error):
 # ---------------------------------------------------------------------------------------------------- limits
 
 
+class Pin(NamedTuple):
+    """A process that keeps old versions from being reused: its command, seconds since its oldest snapshot,
+    and bytes kept."""
+
+    pid: int
+    command: str
+    age: float
+    bytes: int
+
+
 class ArenaFullError(Error, MemoryError):
-    """The arena is at its limit; nothing was done. ``needed`` and ``limit`` in bytes."""
+    """The arena is at its limit; nothing was done. ``needed`` and ``limit`` in bytes.
+
+    ``pins``: (pid, command, age, bytes) of those whose snapshots and views keep most, at most three.
+    """
 
     code = "arena_full"
-    attributes = ("needed", "limit")
+    attributes = ("needed", "limit", "pins")
 
-    def __init__(self, message: str = "", *, needed: int | None = None, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        needed: int | None = None,
+        limit: int | None = None,
+        pins: Iterable[Iterable[object]] = (),
+    ) -> None:
         super().__init__(message)
         self.needed = needed
         self.limit = limit
+        self.pins: tuple[Pin, ...] = tuple(Pin._make(one) for one in pins)
 
 
 class _FileError(Error, OSError):

@@ -365,14 +365,30 @@ cdef class Client:
             self.spins_failed = SPINS_TO_FAIL - 1  # one more in vain, and it rests again
             self.calls_resting = CALLS_TO_REST
 
+    cdef bint is_done(self, uint64_t number) noexcept:
+        return c_load_acquire32(&self.lease.results[number % C_CELLS].state) & 0xff == C_CELL_DONE
+
+    cdef void nap(self, uint64_t number) noexcept:
+        """A first wait for an answer, for a moment at most; settle() is to follow."""
+        cdef uint64_t spin = self.spin_time()
+        if self.is_done(number):
+            return
+        self.waiting += 1
+        with nogil:
+            c_lease_wait(self.lease, <uint32_t>(number % C_CELLS), spin, SLICE_US)
+        self.waiting -= 1
+
     cdef int settle(self, uint64_t number, int level, Outcome *out, Patience *patience, Attached handle) except -100:
         """Waits for the answer. One of Settled, or AGAIN: patience is over. The caller withdraws if this raises."""
         cdef uint32_t cell = <uint32_t>(number % C_CELLS)
         cdef c_result *result = &self.lease.results[cell]
         cdef Request *request = &self.requests[cell]
-        cdef uint64_t began = c_monotonic_us(), word
-        cdef uint64_t spin = self.spin_time()
+        cdef uint64_t began, word, spin
         cdef int rc
+        if self.is_done(number):
+            self.take_answer(number, out)
+            return SETTLED_DONE
+        began, spin = c_monotonic_us(), self.spin_time()
         while True:
             self.waiting += 1
             with nogil:
@@ -416,7 +432,7 @@ cdef class Client:
         cdef int cell
         for cell in range(C_CELLS):
             flight = self.flights[cell]
-            if flight is None or c_load_acquire32(&self.lease.results[cell].state) & 0xff != C_CELL_DONE:
+            if flight is None or not self.is_done(flight.number):
                 continue
             self.take_answer(flight.number, &flight.out)
             flight.answered = True

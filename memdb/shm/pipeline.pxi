@@ -75,6 +75,7 @@ cdef class PipelineHandle:
         self.handle = handle
         self.level = handle.level_of(durability)
         self.forks = fork_count
+        patience_init(&self.patience, handle.timeout)
 
     @property
     def results(self) -> list:
@@ -122,7 +123,7 @@ cdef class PipelineHandle:
         if self.busy:
             raise Error("the pipeline is in use by another thread: make one for each with db.pipeline()")
         self.busy = True
-        patience_init(&self.patience, self.handle.timeout)
+        self.patience.seen = self.patience.since_us = 0  # counted from the first look: no clock for calls that don't wait
         return 0
 
     cdef int begin_call(self) except -1:
@@ -141,7 +142,7 @@ cdef class PipelineHandle:
         """A slot for one more call, its operations empty; waits for the oldest one if too many are under way."""
         cdef Slot slot
         if self.under_way == UNDER_WAY_MAX:
-            self.settle_oldest()
+            self.settle_half()
         slot = self.slots[(self.first + self.under_way) % UNDER_WAY_MAX]
         ops_free(&slot.ops)
         ops_init(&slot.ops)
@@ -180,6 +181,7 @@ cdef class PipelineHandle:
         cdef const uint8_t *at = slot.ops.at + OPS_HEADER
         cdef const uint8_t *end = slot.ops.at + slot.ops.size
         cdef uint64_t mark = 0
+        cdef size_t size
         cdef uint32_t value_len
         cdef uint16_t key_len
         keys = set() if slot.ops.count != 1 else None
@@ -221,9 +223,23 @@ cdef class PipelineHandle:
             return other_mark in one.keys
         return not one.keys.isdisjoint(other.keys)
 
+    cdef int settle_half(self) except -1:
+        """Waits once for the older half, so that the writer always has the other and wakes this thread seldom."""
+        cdef Slot slot = self.slots[(self.first + UNDER_WAY_MAX // 2 - 1) % UNDER_WAY_MAX]
+        cdef Flight flight = slot.flight
+        cdef int i
+        if slot.error is None and not flight.settled and not flight.answered:
+            flight.client.flights[flight.number % C_CELLS] = None  # somebody waits in its cell now
+            flight.client.nap(flight.number)
+        for i in range(UNDER_WAY_MAX // 2):
+            self.settle_oldest()
+        return 0
+
     cdef int settle_oldest(self) except -1:
         """Waits for the oldest call and notes its result. Where nothing can be waited for any more, all end and this raises."""
         error = self.take_oldest()
+        if error is None:
+            return 0
         if isinstance(error, (TimeoutError, OutcomeUnknown, EngineDied, LogFailed, ReadOnlyError, WriterPoisoned, ClosedError)):
             self.drain()
             self.stop(error)
@@ -243,10 +259,12 @@ cdef class PipelineHandle:
         except Error as error:
             result = error
         except BaseException as error:
+            self.failures += 1
             self.drop_oldest(error)
             self.give_up_rest(error)
             raise
         if result is not None:
+            self.failures += 1
             self.drop_oldest(result)
             return result
         if slot.answer == ANSWER_COUNT:
@@ -258,7 +276,6 @@ cdef class PipelineHandle:
     cdef int drop_oldest(self, object result) except -1:
         cdef Slot slot = self.slots[self.first]
         self.settled.append(result)
-        self.failures += isinstance(result, BaseException)
         self.wide -= self.marks[self.first] == 0
         slot.flight = slot.error = slot.keys = None
         self.first = (self.first + 1) % UNDER_WAY_MAX
@@ -277,6 +294,7 @@ cdef class PipelineHandle:
             slot = self.slots[self.first]
             if slot.error is None and not slot.flight.settled and not slot.flight.answered:
                 self.handle.abandon(slot.flight, True, None)
+            self.failures += 1
             self.drop_oldest(why if slot.error is None else slot.error)
         return 0
 

@@ -338,9 +338,7 @@ cdef class Handle(Attached):
         cdef int status = out.status
         limit = client.view.header.limit
         if status == C_FULL:
-            return ArenaFullError(f"the arena is at its limit: max_memory is {limit} bytes and the write needs more; delete "
-                                  "something, close old snapshots (db.readers() lists them), or open the database with a "
-                                  "larger max_memory", needed=out.detail or None, limit=limit)
+            return self._arena_full(out.detail or None, limit)
         if status == C_SHM_FULL:
             return DiskFullError("no room on /dev/shm for the arena to grow; nothing was done: free some shared memory, or "
                                  "give the machine or container more", file="/dev/shm")
@@ -360,6 +358,11 @@ cdef class Handle(Attached):
             return self.unknown(client, number, "because the record of its outcome is gone")
         return Error(f"the writer refused the write as malformed (status {status}, detail {out.detail}); client and engine may "
                      "differ in version")
+
+    def _arena_full(self, needed, limit):
+        """The error of a full arena, as far as it is known here."""
+        return ArenaFullError(f"the arena is at its limit: max_memory is {limit} bytes and the write needs more",
+                              needed=needed, limit=limit)
 
     # ---- outcomes
 
