@@ -14,7 +14,9 @@ import sys
 import traceback
 
 import memdb
-from stress.oracle import GROUP, KEYS, Model, Operation, counter_of, value
+from stress.oracle import ACCOUNTS, GROUP, KEYS, Model, Operation, bank_of, counter_of, value
+
+BANK = ("account", "transfer", "transfers")
 
 
 class Client:
@@ -30,7 +32,9 @@ class Client:
     def write(self) -> None:
         """One operation, announced before and confirmed after."""
         self._counter += 1
-        kind = self._random.choices(("set", "delete", "group", "clear"), weights=(70, 15, 14, 1))[0]
+        kind = self._random.choices(
+            ("set", "delete", "group", "count", "transfer", "clear"), weights=(55, 12, 11, 9, 12, 1)
+        )[0]
         operation = Operation(kind, self._random.randrange(KEYS), self._counter)
         say(operation.line())
         self._perform(operation)
@@ -48,8 +52,23 @@ class Client:
         elif operation.kind == "group":
             keys = [("group", self._number, index) for index in range(GROUP)]
             self._db.set_many({key: value(key, operation.counter) for key in keys})
+        elif operation.kind == "count":
+            number, key = self._db.increment(("count", self._number, 0)), ("count", self._number, 0)
+            if number != self._model.get(key, 0) + 1:
+                say(f"V increment of {key} says {number}, after {self._model.get(key, 0)}\n")
+        elif operation.kind == "transfer":
+            self._db.transact(self._transfer, retries=10_000)
         else:
             self._db.delete_range(prefix=("single", self._number))
+
+    def _transfer(self, tx: memdb.Transaction) -> None:
+        payer, payee = self._random.sample(range(ACCOUNTS), 2)
+        amount = self._random.randrange(100)
+        tx["account", payer] -= amount
+        tx["account", payee] += amount
+        own = ("transfer", self._number, 0)
+        tx[own] = tx.get(own, 0) + 1
+        tx.increment(("transfers",))
 
     def read_own(self) -> None:
         """What was acknowledged to me is what I read."""
@@ -71,7 +90,10 @@ class Client:
         with self._db.snapshot() as snapshot:
             for key, stored in snapshot.range(prefix=("group",)):
                 groups.setdefault(key[1], []).append(counter_of(key, stored))
+            bank = {key: stored for kind in BANK for key, stored in snapshot.range(prefix=(kind,))}
             again = {key: counter_of(key, stored) for key, stored in snapshot.range(prefix=("group",))}
+        for problem in bank_of(bank):
+            say(f"V {problem}\n")
         for client, counters in groups.items():
             if len(counters) != GROUP or len(set(counters)) != 1 or isinstance(counters[0], str):
                 say(f"V the group of client {client} is not whole: {counters}\n")

@@ -20,13 +20,17 @@ from typing import Any
 
 KEYS = 150
 GROUP = 5
+ACCOUNTS = 8
+MONEY = 10_000
+"""What is in the accounts together, whatever is transferred."""
 Model = dict[tuple[str, int, int], int]
 
 
 @dataclass(frozen=True)
 class Operation:
     """`set`, `delete`: one key of `single`. `group`: all keys of the client's group to one counter.
-    `clear`: all of `single`.
+    `clear`: all of `single`. `count`: one more in the client's number. `transfer`: a transaction moves money
+    between two accounts of all clients, and counts that for this client and for all.
     """
 
     kind: str
@@ -42,6 +46,9 @@ class Operation:
             changed.pop(("single", client, self.index), None)
         elif self.kind == "group":
             changed.update({("group", client, index): self.counter for index in range(GROUP)})
+        elif self.kind in ("count", "transfer"):
+            key = (self.kind, client, 0)
+            changed[key] = changed.get(key, 0) + 1
         elif self.kind == "clear":
             changed = {key: counter for key, counter in changed.items() if key[0] != "single"}
         return changed
@@ -87,6 +94,23 @@ def value(key: Sequence[Any], counter: int) -> dict[str, Any]:
     torn one.
     """
     return {"key": list(key), "counter": counter, "pad": "p" * (counter % 400)}
+
+
+def accounts() -> dict[tuple[str, int], int]:
+    """What all transfers begin with."""
+    return {("account", number): MONEY // ACCOUNTS for number in range(ACCOUNTS)}
+
+
+def bank_of(stored: dict[Any, Any]) -> list[str]:
+    """What is wrong with all that transfers have written, at one point in time."""
+    money = sum(value for key, value in stored.items() if key[0] == "account")
+    transfers = sum(value for key, value in stored.items() if key[0] == "transfer")
+    wrong = [] if money == MONEY else [f"the accounts hold {money} together, and not {MONEY}"]
+    if stored.get(("transfers",), 0) != transfers:
+        wrong.append(
+            f"{transfers} transfers of all clients, and {stored.get(('transfers',), 0)} were counted"
+        )
+    return wrong
 
 
 def counter_of(key: object, stored: object) -> int | str:

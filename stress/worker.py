@@ -169,9 +169,9 @@ def main() -> None:
     if kind == "redis-increments":
         print(json.dumps(_redis_increments(directory, seconds)), flush=True)
         return
-    keys = (
-        load.keys(count) if kind == "transactions" else load.sample(load.keys(count), _ROUND * 5, seed=count)
-    )
+    keys = load.keys(count)
+    if keys and kind != "transactions":
+        keys = load.sample(keys, _ROUND * 5, seed=count)
     with memdb.open(directory, create=False) as database:
         for key in keys:
             database.get(key)

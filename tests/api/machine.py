@@ -396,7 +396,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def crash_the_group(self) -> None:
-        """What was acknowledged at `memory` may be lost, but not below what was acknowledged at `os` (rule C5)."""
+        """What was acknowledged at `memory` may be lost, but not below a commit at `os` (rule C5)."""
         if self.write(0, "set", "fence", 0, durability="os") is FULL:
             self.db.sync()
         else:
