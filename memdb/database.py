@@ -314,7 +314,7 @@ class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, An
         pins = self._pins()
         if pins:
             who = ", ".join(
-                f"{pin.bytes} bytes by pid {pin.pid} ({pin.command or '?'}), for {pin.age:.0f} s"
+                f"pid {pin.pid} ({pin.command or '?'}) keeps {pin.bytes} bytes, for {pin.age:.0f} s"
                 for pin in pins
             )
             text += f"; snapshots and views keep old values: {who}; close those, delete something"
@@ -338,7 +338,8 @@ class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, An
         except (Error, OSError) as error:  # the error to come is more important
             log.debug("who pins the arena of %s can't be told: %s", self._path, error)
             readers = []
-        most = sorted((one for one in readers if one.bytes), key=lambda one: one.bytes, reverse=True)[:3]
+        holding = [one for one in readers if one.bytes or one.views]
+        most = sorted(holding, key=lambda one: one.bytes, reverse=True)[:3]
         pins = [Pin(one.pid, one.command, one.age, one.bytes) for one in most]
         self._pins_told = time.monotonic(), pins
         return pins

@@ -5,12 +5,16 @@ it must.
 from __future__ import annotations
 
 import doctest
+import importlib.machinery
+import importlib.util
+import inspect
 import json
 import re
 import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -18,26 +22,42 @@ import pytest
 from docs_tables import errors_table, exit_codes_table
 from program import COMMAND, environment
 
+import memdb
 from memdb.cli.program import main as memdb_program
 
+
+def _load(path: Path) -> ModuleType:
+    """A program without an extension, as a module."""
+    loader = importlib.machinery.SourceFileLoader(f"dev_{path.name}", str(path))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
 ROOT = Path(__file__).resolve().parent.parent
+GENERATOR = _load(ROOT / "dev" / "reference")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TESTS = [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "tests" / "c").glob("test_*.c")]
+NEVER_FAIL = ("abort", "close")  # calls that raise nothing
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 
 
-def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", ["tutorial.md", "howto/recipes.md"])
+def test_a_page_of_sessions_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block, in the order of the page, in one namespace and one directory."""
     monkeypatch.chdir(tmp_path)
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     names: dict[str, Any] = {}
-    text = (ROOT / "docs" / "tutorial.md").read_text()
+    text = (ROOT / "docs" / page).read_text()
     try:
         for block in FENCE.finditer(text):
             line = text.count("\n", 0, block.start()) + 1
             if block[1] == "python":
-                _run_python(block[2], names, line)
+                _run_python(block[2], names, page, line)
             elif block[1] == "console":
                 _run_console(block[2])
     finally:
@@ -46,9 +66,9 @@ def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         subprocess.run([*COMMAND, "stop", "data"], check=True, timeout=60)
 
 
-def _run_python(source: str, names: dict[str, Any], line: int) -> None:
-    test = doctest.DocTestParser().get_doctest(source, names, "tutorial.md", "tutorial.md", line)
-    assert test.examples, "a python block of the tutorial is a session with >>>"
+def _run_python(source: str, names: dict[str, Any], page: str, line: int) -> None:
+    test = doctest.DocTestParser().get_doctest(source, names, page, page, line)
+    assert test.examples, f"a python block of {page} is a session with >>>"
     said: list[str] = []
     runner = doctest.DocTestRunner(verbose=False, optionflags=FLAGS)
     runner.run(test, out=said.append, clear_globs=False)
@@ -75,6 +95,48 @@ def test_errors_table_equals_the_code() -> None:
     assert errors_table() in page, (
         "run python tests/docs_tables.py and put its first table into docs/reference/errors.md"
     )
+
+
+def test_the_api_page_is_what_the_generator_makes() -> None:
+    assert (ROOT / "docs" / "reference" / "api.md").read_text() == GENERATOR.page(), "run dev/reference"
+
+
+def _calls() -> Iterator[tuple[str, str]]:
+    """Every public call of the classes whose calls cost something, and what its docstring says."""
+    for kind in (memdb.Database, memdb.Transaction, memdb.Snapshot, memdb.Pipeline):
+        for name in dir(kind):
+            found = inspect.getattr_static(kind, name)
+            if not name.startswith("_") and inspect.isroutine(found) and hasattr(found, "__doc__"):
+                yield f"{kind.__name__}.{name}", inspect.cleandoc(found.__doc__ or "")
+
+
+@pytest.mark.parametrize(("name", "text"), list(_calls()), ids=[name for name, _ in _calls()])
+def test_every_call_says_what_it_raises_and_costs_with_an_example(name: str, text: str) -> None:
+    assert re.search(r"\bCost: \S", text), f"{name} does not say what it costs"
+    assert "\n>>> " in text, f"{name} has no example"
+    if name.rpartition(".")[2] not in NEVER_FAIL:
+        assert re.search(r"\bRaises\s+\w", text), f"{name} does not say what it raises"
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs" / "explanation").glob("*.md")), ids=lambda page: page.stem
+)
+def test_tests_that_explanations_name_exist(page: Path) -> None:
+    """As `file::test`, as `test` alone, or as a whole file."""
+    text = page.read_text()
+    for path, name in re.findall(r"`(tests/[\w/.]+)(?:::(\w+))?`", text):
+        assert (ROOT / path).exists(), f"{page.name} names {path}"
+        if name:
+            assert _defines(ROOT / path, name), f"{page.name} names {name}, which {path} does not have"
+    for name in re.findall(r"`(test_\w+)`", text):
+        assert any(_defines(one, name) for one in TESTS), (
+            f"{page.name} names {name}, and there is no such test"
+        )
+
+
+def _defines(file: Path, name: str) -> bool:
+    start = r"^static void" if file.suffix == ".c" else r"^\s*(?:async )?def"
+    return re.search(rf"{start} {name}\(", file.read_text(), re.MULTILINE) is not None
 
 
 def test_exit_codes_table_equals_the_code() -> None:
@@ -118,6 +180,11 @@ def test_links_resolve(page: Path) -> None:
 def _anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_first_pages_link_the_caveats() -> None:
+    assert "](docs/caveats.md)" in (ROOT / "README.md").read_text()
+    assert "](caveats.md)" in (ROOT / "docs" / "README.md").read_text()
 
 
 def test_every_page_is_reachable() -> None:

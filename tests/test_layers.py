@@ -19,6 +19,7 @@ LAYERS = [
     ("memdb.actors", 3),
     ("memdb.cli", 5),
     ("memdb.__main__", 5),
+    ("memdb.pytest_plugin", 5),
 ]
 DATABASE = 4
 

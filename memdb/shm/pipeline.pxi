@@ -314,7 +314,8 @@ cdef class PipelineHandle:
     def set(self, key, value, *, ttl=None, if_absent=False, if_version=None, durability=None):
         """``db.set`` without the wait; its result is True, or False if the condition failed.
 
-        Raises at once what is wrong with the arguments; what the engine says is in ``results``.
+        Raises at once what is wrong with the arguments; what the engine says is in ``results``. Cost: about 1 µs; a wait
+        only where many calls are under way.
 
         >>> with db.pipeline() as p:
         ...     p.set("user:1", {"name": "Alice"}, ttl=3600)
@@ -337,7 +338,7 @@ cdef class PipelineHandle:
     def delete(self, key, *, if_version=None, durability=None):
         """``db.delete`` without the wait; its result is whether the key was there (and of that version).
 
-        Raises as ``set``.
+        Raises as ``set``. Cost: as ``set``.
 
         >>> with db.pipeline() as p:
         ...     p.delete("user:1")
@@ -358,7 +359,7 @@ cdef class PipelineHandle:
 
     def set_many(self, mapping_or_pairs, *, ttl=None, durability=None):
         """``db.set_many`` without the wait: one atomic commit; its result is None. Raises as ``set``, and what the iterable
-        raises: then nothing of it is sent.
+        raises: then nothing of it is sent. Cost: about 1 µs a pair.
 
         >>> with db.pipeline() as p:
         ...     p.set_many({"a": 1, "b": 2})
@@ -376,6 +377,7 @@ cdef class PipelineHandle:
 
     def delete_many(self, keys, *, durability=None):
         """``db.delete_many`` without the wait: one atomic commit; its result is how many were there. Raises as ``set_many``.
+        Cost: about 1 µs a key.
 
         >>> with db.pipeline() as p:
         ...     p.delete_many(["a", "b"])
@@ -393,7 +395,7 @@ cdef class PipelineHandle:
 
     def delete_range(self, start=None, stop=None, *, prefix=None, durability=None):
         """``db.delete_range`` without the wait; its result is how many there were. It goes out when all before it is settled,
-        and what follows waits for it. Raises as ``set``.
+        and what follows waits for it. Raises as ``set``. Cost: one commit.
 
         >>> with db.pipeline() as p:
         ...     p.delete_range(prefix="user:")

@@ -118,6 +118,7 @@ cdef class TxnHandle(TxnReads):
 
     def setdefault(self, key, default=None, *, ttl=None):
         """The value of *key*; if it is missing, *default* is set there, with *ttl* if given. Raises as ``set``.
+        Cost: a read.
 
         >>> tx.setdefault("visits", 0)
         0
@@ -161,6 +162,7 @@ cdef class TxnHandle(TxnReads):
 
     def expire(self, key, ttl):
         """Lets *key* expire *ttl* (seconds or timedelta) from now; whether it is there. Reads the key. Raises as ``set``.
+        Cost: a read.
 
         >>> tx.expire("session:1", 1800)
         True
@@ -175,6 +177,7 @@ cdef class TxnHandle(TxnReads):
 
     def persist(self, key):
         """Takes the TTL of *key* away; whether it had one. Reads the key. Raises as ``set``.
+        Cost: a read.
 
         >>> tx.persist("session:1")
         True
@@ -201,7 +204,7 @@ cdef class TxnHandle(TxnReads):
             self.end_use()
 
     def update(self, other=(), /, **more):
-        """As ``dict.update``; nothing is written if *other* raises. Raises as ``set``.
+        """As ``dict.update``; nothing is written if *other* raises. Raises as ``set``. Cost: as ``set_many``.
 
         >>> tx.update({"a": 1}, b=2)
         """
@@ -224,7 +227,7 @@ cdef class TxnHandle(TxnReads):
         return 0
 
     def delete_many(self, keys):
-        """Deletes *keys*; how many are there now. Reads them. Raises as ``delete``.
+        """Deletes *keys*; how many are there now. Reads them. Raises as ``delete``. Cost: a read a key.
 
         >>> tx.delete_many(["a", "b", "missing"])
         2
@@ -271,6 +274,7 @@ cdef class TxnHandle(TxnReads):
 
     def clear(self):
         """Deletes every key, those included that others add until the commit. Reads nothing. Raises as ``delete_range``.
+        Cost: none until the commit.
 
         >>> tx.clear()
         """

@@ -1,0 +1,188 @@
+"""Full memory, levels, read-only handles, and waits that end: what is told, and to whom."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import memdb
+
+Opener = Callable[..., memdb.Database]
+MAINTENANCE = ("checkpoint", "rotate_wal", "clear_wal", "compact")
+
+
+def fill(db: memdb.Database) -> memdb.ArenaFullError:
+    """Writes until the arena is full."""
+    with pytest.raises(memdb.ArenaFullError) as caught:
+        for n in range(10_000):
+            db[n] = b"v" * 50_000
+    return caught.value
+
+
+def test_a_full_arena_names_its_limit_and_what_to_do(opened: Opener) -> None:
+    db = opened(max_memory="16MiB")
+    error = fill(db)
+    assert error.limit == 16 << 20 and error.needed and error.pins == ()
+    for part in ("max_memory is 16777216 bytes", "keys fill it", "delete something", "larger max_memory"):
+        assert part in str(error), part
+    assert db.delete(0) and db.set("small", 1)
+
+
+def test_a_full_arena_names_who_pins_it(opened: Opener) -> None:
+    db = opened(max_memory="16MiB")
+    db["image"] = b"i" * 100_000
+    with db.snapshot() as snap, snap.view("image") as view:
+        db["image"] = b"j"
+        error = fill(db)
+        assert bytes(view[:1]) == b"i"
+    assert error.pins and error.pins[0].pid == os.getpid()
+    pin = error.pins[0]
+    assert (
+        f"pid {pin.pid} ({pin.command}) keeps {pin.bytes} bytes" in str(error)
+        and 0 <= pin.age < 60
+        and "python" in pin.command
+    )
+    assert pickle.loads(pickle.dumps(error)).pins == error.pins
+
+
+def test_maintenance_needs_a_writable_handle(opened: Opener) -> None:
+    db, reader = opened(), opened(readonly=True)
+    db["a"] = 1
+    for name in MAINTENANCE:
+        with pytest.raises(memdb.ReadOnlyError, match="readonly"):
+            getattr(reader, name)()
+        getattr(db, name)()
+    assert reader.sync() >= 1 and reader.check().ok and reader.info() and reader.disk_usage().total > 0
+
+
+@pytest.mark.parametrize("call", ["sync", "check", *MAINTENANCE])
+def test_a_stopped_supervisor_does_not_keep_calls_for_ever(opened: Opener, call: str) -> None:
+    db = opened(timeout=1.0)
+    db["a"] = 1
+    pid = db.info().processes["supervisor"].pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        with pytest.raises(
+            memdb.Timeout, match=rf"{call} .* no progress for 1 s.*supervisor \(pid {pid}\) is stopped"
+        ):
+            getattr(db, call)()
+        assert 0.9 < time.monotonic() - began < 15
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert db["a"] == 1 and db.check().ok
+
+
+def test_a_stopped_writer_is_named(opened: Opener) -> None:
+    db = opened(timeout=1.0)
+    pid = db.info().processes["writer"].pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(memdb.Timeout, match=rf"writer \(pid {pid}\) is stopped"):
+            db.sync()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert db.sync() >= 0
+
+
+# ------------------------------------------------------------------------------------------ levels and none
+
+
+def every_write(db: memdb.Database, level: str | None = None) -> None:
+    """Each writing call once, at *level*."""
+    at: dict[str, Any] = {} if level is None else {"durability": level}
+    assert db.set("a", 1, ttl=100, **at) and not db.set("a", 2, if_absent=True, **at)
+    db.set_many({"b": 1, "c": b"raw"}, ttl=memdb.KEEP, **at)
+    db.update({"d": 1}, **at)
+    assert db.setdefault("e", 5, **at) == 5 and db.expire("a", 50, **at) and db.persist("a", **at)
+    assert db.increment("n", 2, **at) == 2 and db.compare_and_set("n", 2, 3, **at)
+    assert db.modify("n", lambda old: old + 1, **at) == 4
+    assert db.pop("n", **at) == 4 and db.popitem(**at) == ("e", 5)
+    with db.pipeline(**at) as p:
+        p.set("p", 1)
+        p.delete("b")
+    assert p.results == [True, True]
+    assert db.delete("a", **at) and db.delete_many(["c"], **at) == 1 and db.delete_range("d", "e", **at) == 1
+    assert dict(db) == {"p": 1}
+    db.clear(**at)
+    assert len(db) == 0
+
+
+@pytest.mark.parametrize("level", [None, "memory", "os", "full"])
+def test_every_write_at_every_level(db: memdb.Database, level: str | None) -> None:
+    every_write(db, level)
+    if level == "full":
+        assert db.durable_lsn >= db.lsn
+    assert db.sync() >= db.lsn and db.durable_lsn >= db.lsn
+
+
+@pytest.mark.parametrize("level", ["memory", "os", "full"])
+def test_a_handle_has_a_level_and_a_call_another(opened: Opener, level: str) -> None:
+    db = opened(durability=level, sync_interval=30.0)
+    every_write(db)
+    db.set("x", 1, durability="full")
+    assert db.durable_lsn >= db.lsn
+
+
+def _elsewhere(db: memdb.Database, conn: Any) -> None:
+    seen = dict(db)
+    every_write_fails = None
+    try:
+        db.clear()
+        every_write(db)
+    except BaseException as error:
+        every_write_fails = repr(error)
+        raise
+    finally:
+        db["from"] = os.getpid()
+        conn.send((seen, every_write_fails, db.lsn))
+
+
+@pytest.mark.parametrize("kind", ["none", "in memory"])
+def test_databases_without_a_log(opened: Opener, kind: str) -> None:
+    db = opened(None) if kind == "in memory" else opened(durability="none")
+    every_write(db)
+    for level in ("memory", "os", "full"):
+        every_write(db, level)
+    db["a"] = [1]
+    assert db.durable_lsn <= db.lsn and db.checkpoint() == db.sync() == db.lsn
+    db.rotate_wal()
+    db.clear_wal()
+    assert db.check().ok and list(os.listdir(db.path)).count("checkpoints") <= 1
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_elsewhere, args=(db, there))
+    process.start()
+    there.close()
+    seen, failure, lsn = here.recv()
+    process.join(30)
+    assert failure is None and seen == {"a": [1]} and dict(db) == {"from": process.pid} and db.lsn >= lsn
+    os.kill(db.info().processes["writer"].pid, signal.SIGKILL)
+    db["after"] = 1
+    assert dict(db) == {"from": process.pid, "after": 1}
+    db.compact()
+    assert set(db) == {"from", "after"}
+
+
+def test_waiting_for_a_full_commit_holds_nobody_up(db: memdb.Database) -> None:
+    """Reads and a thread with `memory` commits go on while another waits for syncs."""
+    stop = threading.Event()
+
+    def sync_always() -> None:
+        while not stop.is_set():
+            db.increment("full", durability="full")
+
+    thread = threading.Thread(target=sync_always)
+    thread.start()
+    for n in range(200):
+        db.set("memory", n, durability="memory")
+        assert db["memory"] == n
+    stop.set()
+    thread.join()
+    assert db["full"] >= 1
