@@ -72,14 +72,16 @@ class Reaping:
         if figures["commits"] > self._commits and began < self._rest_until(began, figures["reclaim_us"]):
             self.at = self._rest_until(began, figures["reclaim_us"])
             return 0
+        before = self.batches
         done, event = self._commit_batch(store, commit, lease)
-        figures = commit.figures()
-        self._ended = self._clock.monotonic()
-        self._took, self._after = self._ended - began, None
-        self._reclaimed, self._commits = figures["reclaim_us"], figures["commits"]
+        ended = self._clock.monotonic()
+        if self.batches > before:
+            figures = commit.figures()
+            self._ended, self._took, self._after = ended, ended - began, None
+            self._reclaimed, self._commits = figures["reclaim_us"], figures["commits"]
         self._plan(store)
         if not done:
-            self.at = max(self.at, self._ended + _BUSY)
+            self.at = max(self.at, ended + _BUSY)
         return event
 
     def _rest_until(self, now: float, reclaim_us: int) -> float:
