@@ -428,8 +428,8 @@ class DurableEngine(Opening):
     # ------------------------------------------------------------------------------------------- figures
 
     def pinned_bytes(self, readers: list[dict[str, Any]]) -> list[int]:
-        """For each reader (its "lsn", 0 without a pin, and its "client"): an estimate of the bytes that only it
-        keeps, by its oldest pin and by its views."""
+        """For each reader (its "lsn", 0 without a pin, and its "client"): an estimate of the bytes that only
+        it keeps, by its oldest pin and by its views."""
         return [self._kept_by(one["lsn"], one["client"]) for one in readers]
 
     def _kept_by(self, lsn: int, client: bytes) -> int:

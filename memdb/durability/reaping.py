@@ -6,8 +6,8 @@ Invariants:
 
 * Nothing here decides what has expired: a batch deletes each key only if it still has when it is committed.
 * Time never goes back: the floor is raised to the time of a batch before it is judged.
-* Writers lose a tenth at most: a batch that took t, with the reclaiming that followed it, makes for a pause of
-  9 t before the next. Not so while nobody writes, nor under pressure.
+* Writers lose a tenth at most: a batch that took t, with the reclaiming that followed it, makes for a pause
+  of 9 t before the next. Not so while nobody writes, nor under pressure.
 * No clock is looked at while no key has a time to live, and nothing wakes up.
 * One batch is under way at a time; what it did not delete is handed out again.
 
@@ -25,7 +25,8 @@ _BATCH: Final = 256
 _PAUSES: Final = 9
 """How many times as long as a batch took the writers have for themselves."""
 _AFTER_MOST: Final = 8
-"""How many times as long as a batch its reclaiming is taken to be, at most: the writers' own is in that figure."""
+"""How many times as long as a batch its reclaiming is taken to be, at most: that figure has the writers' own,
+too."""
 _BUSY: Final = 0.005
 """Seconds until the next look if the last batch still waits for its log, or nothing can be taken now."""
 _LONGEST: Final = 60.0

@@ -73,6 +73,7 @@ static void park(memdb_commit *ctx, uint64_t deadline_us)
         if (ctx->reclaim_wait_us < RECLAIM_WAIT_MAX_US)
             ctx->reclaim_wait_us *= 2;
     }
+    memdb_store_figures(ctx->store); /* what was reclaimed since the last publish shows while nothing happens */
     uint32_t bell = memdb_load_sc(&ctx->board->bell); /* SYNC: bell */
     memdb_store_sc(&ctx->board->parked, 1);           /* SYNC: parked */
     if (!memdb_commit_ready(ctx) && until > ctx->mono_us) {

@@ -424,7 +424,7 @@ uint64_t memdb_store_delete_range(memdb_store *s, const void *start, size_t star
 
 /* ---------------------------------------------------------------- publishing --------------------------- */
 
-static void figures(memdb_store *s)
+void memdb_store_figures(memdb_store *s)
 {
     memdb_arena_figures(s->arena);
     memdb_store_relaxed(&s->header->retired_bytes, s->retired_bytes);
@@ -450,7 +450,7 @@ void memdb_store_publish(memdb_store *s, uint64_t lsn)
         if (changed[space])
             memdb_store_release(&s->header->counts[space], (uint64_t)s->counts[space]); /* SYNC: counts */
     memdb_expiry_show(s);
-    figures(s);
+    memdb_store_figures(s);
     s->published = lsn;
     s->unlinked = false;
     if (s->serving)
