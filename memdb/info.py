@@ -113,7 +113,7 @@ class ReaderInfo:
     age: float
     """Seconds since its oldest pin; 0.0 if it holds views only."""
     bytes: int
-    """Bytes of old versions that its oldest pin keeps from being reused."""
+    """Bytes that its oldest pin (old versions) and its views (deleted or replaced values) keep from being reused."""
     lsn: int | None = None
     """The oldest point in time that it sees; None if it holds views only."""
     kind: str = "snapshot"

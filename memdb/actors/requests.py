@@ -314,7 +314,7 @@ class Requests:
             "writer",
             "pinned_bytes",
             lambda reply: connection.answer(_with_bytes(found, reply)),
-            readers=[{"lsn": row["lsn"]} for row in found],
+            readers=[{"lsn": row["lsn"], "client": row["client_id"]} for row in found],
         )
 
     def _who(self, client: Client) -> Message:

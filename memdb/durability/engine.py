@@ -428,8 +428,14 @@ class DurableEngine(Opening):
     # ------------------------------------------------------------------------------------------- figures
 
     def pinned_bytes(self, readers: list[dict[str, Any]]) -> list[int]:
-        """For each reader (with its "lsn"): an estimate of the bytes that only it keeps."""
-        return [int(self.store.pinned_bytes(one["lsn"])) for one in readers]
+        """For each reader (its "lsn", 0 without a pin, and its "client"): an estimate of the bytes that only it
+        keeps, by its oldest pin and by its views."""
+        return [self._kept_by(one["lsn"], one["client"]) for one in readers]
+
+    def _kept_by(self, lsn: int, client: bytes) -> int:
+        lease, _ = self._leases.get(client, (None, False))
+        pinned = int(self.store.pinned_bytes(lsn)) if lsn else 0
+        return pinned + (0 if lease is None else int(self.store.viewed_bytes(lease)))
 
     def disk_usage(self) -> dict[str, int]:
         """Bytes of the directory by part."""

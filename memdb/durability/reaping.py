@@ -6,7 +6,8 @@ Invariants:
 
 * Nothing here decides what has expired: a batch deletes each key only if it still has when it is committed.
 * Time never goes back: the floor is raised to the time of a batch before it is judged.
-* Writers lose a tenth at most: a batch that took t is followed by a pause of 9 t. Not so under pressure.
+* Writers lose a tenth at most: a batch that took t, with the reclaiming that followed it, makes for a pause of
+  9 t before the next. Not so while nobody writes, nor under pressure.
 * No clock is looked at while no key has a time to live, and nothing wakes up.
 * One batch is under way at a time; what it did not delete is handed out again.
 
@@ -23,6 +24,8 @@ __all__ = ["Reaping"]
 _BATCH: Final = 256
 _PAUSES: Final = 9
 """How many times as long as a batch took the writers have for themselves."""
+_AFTER_MOST: Final = 8
+"""How many times as long as a batch its reclaiming is taken to be, at most: the writers' own is in that figure."""
 _BUSY: Final = 0.005
 """Seconds until the next look if the last batch still waits for its log, or nothing can be taken now."""
 _LONGEST: Final = 60.0
@@ -36,7 +39,9 @@ class Reaping:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._seen: int | None = None
-        self._not_before = 0.0
+        self._ended = self._took = 0.0  # when the last batch was over, and how long it took
+        self._after: float | None = 0.0  # seconds of reclaiming that it has caused; None: not known yet
+        self._reclaimed = self._commits = 0  # the commit loop's figures of then
         self.at = clock.monotonic() + _FAR
         self.batches = self.deletes = 0
 
@@ -56,21 +61,38 @@ class Reaping:
             self.at = now + _FAR
             return
         wait = (self._seen - self._now_us(store)) / 1e6
-        self.at = max(now + min(max(wait, 0.0), _LONGEST), self._not_before)
+        self.at = now + min(max(wait, 0.0), _LONGEST)
 
     def _now_us(self, store: kernel.Store) -> int:
         return max(self._clock.time_us(), int(store.figures()["time_floor"]))
 
     def batch(self, store: kernel.Store, commit: kernel.Commit, lease: kernel.Mapping) -> int:
         """Deletes a batch of what is due; the commit loop's event that the caller has to meet first, or 0."""
-        began = self._clock.monotonic()
+        began, figures = self._clock.monotonic(), commit.figures()
+        if figures["commits"] > self._commits and began < self._rest_until(began, figures["reclaim_us"]):
+            self.at = self._rest_until(began, figures["reclaim_us"])
+            return 0
+        before = self.batches
         done, event = self._commit_batch(store, commit, lease)
         ended = self._clock.monotonic()
-        self._not_before = ended + _PAUSES * (ended - began)
+        if self.batches > before:
+            figures = commit.figures()
+            self._ended, self._took, self._after = ended, ended - began, None
+            self._reclaimed, self._commits = figures["reclaim_us"], figures["commits"]
         self._plan(store)
         if not done:
             self.at = max(self.at, ended + _BUSY)
         return event
+
+    def _rest_until(self, now: float, reclaim_us: int) -> float:
+        """When the writers have had their nine parts. What a batch costs is not over when it is answered: its
+        keys leave the index later. So the first pause is for the batch, the rest for what it showed."""
+        first = self._ended + _PAUSES * self._took
+        if self._after is None:
+            if now < first:
+                return first
+            self._after = min((reclaim_us - self._reclaimed) / 1e6, _AFTER_MOST * self._took)
+        return first + _PAUSES * self._after
 
     def for_room(self, store: kernel.Store, commit: kernel.Commit, lease: kernel.Mapping) -> bool:
         """A batch without a pace, while a commit waits for room; was anything deleted?"""

@@ -198,7 +198,6 @@ cdef extern from "ops.h":
         C_IF_VERSION "MEMDB_OP_IF_VERSION"
         C_IF_ABSENT "MEMDB_OP_IF_ABSENT"
         C_IF_PRESENT "MEMDB_OP_IF_PRESENT"
-        C_HAS_TTL "MEMDB_OP_HAS_TTL"
         C_KEEP_TTL "MEMDB_OP_KEEP_TTL"
     ctypedef struct c_op "memdb_op":
         uint8_t code

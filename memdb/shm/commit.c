@@ -453,7 +453,9 @@ int memdb_commit_step(memdb_commit *ctx)
         ctx->reclaim_debt += work;
     }
     if (ctx->reclaim_debt >= RECLAIM_EVERY) {
+        uint64_t began = memdb_clock_monotonic_us();
         memdb_store_reclaim(ctx->store, ctx->reclaim_debt * RECLAIM_SHARE);
+        ctx->reclaim_us += memdb_clock_monotonic_us() - began;
         ctx->reclaim_debt = 0;
         if (ctx->mono_us - ctx->gathered_at >= GATHER_APART_US && memdb_arena_gather(memdb_store_arena(ctx->store)))
             ctx->gathered_at = ctx->mono_us;

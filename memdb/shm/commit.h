@@ -95,6 +95,7 @@ typedef struct memdb_commit_figures {
     uint64_t bytes_logged;
     uint64_t segment_needed; /* with ROTATE: the next segment must have at least this capacity */
     uint64_t held_bytes;     /* with PRESSURE: arena bytes that the held request asks for */
+    uint64_t reclaim_us;     /* time that reclaiming has taken while work flowed: what deletes cost after they were answered */
     uint64_t pending;        /* requests taken and not yet answered */
     uint64_t broken_leases;  /* dropped because their ring held nonsense */
     uint32_t last_crc;       /* header_crc of the last record appended: what the next link names */

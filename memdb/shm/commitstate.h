@@ -133,6 +133,7 @@ struct memdb_commit {
     uint64_t sync_us;              /* smoothed time that a sync takes, from asking to done */
     uint32_t crowded;              /* waits to sleep through without spinning: others want the processor */
     uint32_t reclaim_debt;         /* requests since the last turn of reclaiming */
+    uint64_t reclaim_us;           /* spent in reclaiming while work flowed */
     uint64_t gathered_at;          /* monotonic: when a piece of the arena was last gathered */
     uint64_t reclaim_wait_us;      /* how long to park while something waits for grace */
     uint64_t segment_needed, held_bytes;

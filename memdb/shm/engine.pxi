@@ -218,6 +218,10 @@ cdef class Store:
         """Estimate of what only a snapshot at ``lsn`` keeps."""
         return memdb_store_pinned_bytes(self.store, lsn)
 
+    def viewed_bytes(self, Mapping lease not None):
+        """What only the zero-copy views of this lease keep: unlinked blocks that they show."""
+        return memdb_store_viewed_bytes(self.store, _lease_of(lease))
+
     def audit(self):
         """[(offset, lsn, problem)]: blocks lost, doubled or not in the books."""
         problems = []

@@ -48,7 +48,7 @@ cdef class Attached(Reads):
 
     cdef int check_open(self) except -1:
         if self.closed_handle or self._attachment is None:
-            raise ClosedError("the database handle is closed; open it again with memdb.open")
+            raise ClosedError(f"the database handle of {self._path} is closed; open it again with memdb.open")
         return 0
 
     cdef inline Client live(self):

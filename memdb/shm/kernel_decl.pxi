@@ -189,6 +189,7 @@ cdef extern from "store.h" nogil:
     bint memdb_store_reclaim_pending(memdb_store *)
     size_t memdb_store_expired(memdb_store *, uint64_t, size_t, uint8_t *, size_t, uint32_t *)
     uint64_t memdb_store_pinned_bytes(memdb_store *, uint64_t)
+    uint64_t memdb_store_viewed_bytes(memdb_store *, const memdb_lease *)
     int memdb_store_audit(memdb_store *, memdb_problem_fn, void *)
     int memdb_bulk_begin(memdb_store *, uint64_t)
     int memdb_bulk_finish(memdb_store *)
@@ -343,7 +344,7 @@ cdef extern from "commit.h" nogil:
     ctypedef struct memdb_commit_figures:
         uint64_t applied_lsn, published_lsn, written_lsn, synced_lsn, lsn_limit
         uint64_t segment, tail, written, synced, capacity
-        uint64_t commits, rejected, conflicts, rounds, syncs, parks, dirty_keys, bytes_logged
+        uint64_t commits, rejected, conflicts, rounds, syncs, parks, dirty_keys, bytes_logged, reclaim_us
         uint64_t segment_needed, held_bytes, pending, broken_leases
         uint32_t last_crc
         int log_errno, held_status, read_only

@@ -165,6 +165,7 @@ void memdb_commit_get_figures(memdb_commit *ctx, memdb_commit_figures *out)
         .lsn_limit = log->limit, .segment = log->segment, .tail = log->tail, .written = log->written, .capacity = log->capacity,
         .synced = log->half != NULL ? memdb_load_relaxed(&log->half->synced) : 0,
         .commits = ctx->commits, .rejected = ctx->rejected, .conflicts = ctx->conflicts, .rounds = ctx->rounds, .syncs = ctx->syncs, .parks = ctx->parks,
+        .reclaim_us = ctx->reclaim_us,
         .dirty_keys = ctx->dirty, .bytes_logged = ctx->bytes_logged, .segment_needed = ctx->segment_needed,
         .held_bytes = ctx->held_bytes, .pending = memdb_pending_count(ctx) + ctx->waiting_count + (ctx->held.client != NULL),
         .broken_leases = ctx->broken, .last_crc = log->last_crc, .log_errno = ctx->log_errno, .held_status = ctx->held.pressure,

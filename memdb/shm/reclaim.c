@@ -240,6 +240,26 @@ static void look_at_views(memdb_store *s)
     memdb_items_free(&still);
 }
 
+static bool shows(const struct memdb_lease *lease, unsigned parity, memdb_ref ref)
+{
+    for (uint32_t i = 0; i < MEMDB_HAZARDS; i++)
+        if (memdb_load_relaxed(&lease->hazards[parity][i]) == ref)
+            return true;
+    return false;
+}
+
+uint64_t memdb_store_viewed_bytes(memdb_store *s, const struct memdb_lease *lease)
+{
+    uint64_t bytes = 0;
+    for (size_t i = s->viewed.first; i < s->viewed.end; i++) {
+        const memdb_item *item = &s->viewed.at[i];
+        if (!shows(lease, s->view.parity, item->ref))
+            continue;
+        bytes += item->bytes ? item->bytes : 8 * (uint64_t)memdb_cell_room(memdb_load_relaxed(&memdb_store_cell(s, item->ref)->key_room));
+    }
+    return bytes;
+}
+
 /* ---------------------------------------------------------------- reclaim ------------------------------ */
 
 bool memdb_store_reclaim_pending(memdb_store *s)

@@ -120,6 +120,8 @@ size_t memdb_store_expired(memdb_store *, uint64_t now_us, size_t max_keys, uint
 
 /* Pressure (R5): bytes that only the snapshot of this slot pins (estimate), to choose whom to revoke. */
 uint64_t memdb_store_pinned_bytes(memdb_store *, uint64_t lsn);
+/* Bytes of unlinked blocks that are kept only because views of this lease show them (rule R4). */
+uint64_t memdb_store_viewed_bytes(memdb_store *, const struct memdb_lease *lease);
 
 /* 0 if every allocated block is reachable, queued for reclaim, or the free lists' own: none lost, none doubled. */
 int memdb_store_audit(memdb_store *, memdb_problem_fn problem, void *arg);

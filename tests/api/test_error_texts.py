@@ -12,17 +12,15 @@ import pickle
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clock.shim import Steering, compiler
+from api.error_scene import CASES, Scene, case
 from peer import Peer
 
 import memdb
@@ -38,79 +36,12 @@ LATER = {
 """Errors of the API that come with later issues."""
 
 
-@dataclass
-class Scene:
-    """Where an error is provoked."""
-
-    path: Path
-    base: Path
-    monkeypatch: pytest.MonkeyPatch
-    closing: list[Callable[[], object]] = field(default_factory=list)
-
-    def open(self, **options: Any) -> memdb.Database:
-        db = memdb.open(self.path, **{"linger": 0.0, "max_memory": "64MiB", **options})
-        self.closing.append(db.close)
-        return db
-
-    def shim(self, **options: Any) -> tuple[Steering, Peer]:
-        """A client, and a group started by it, on a disk that can be made to fail."""
-        if compiler() is None:
-            pytest.skip("no C compiler to build the shim with")
-        steering = Steering.build(self.base)
-        peer = Peer(self.path, steering.environment(), **{"linger": 0.0, "max_memory": "64MiB", **options})
-        self.closing += [peer.close, steering.close]
-        return steering, peer
-
-    def process(self, code: str) -> subprocess.Popen[str]:
-        """Another process, which has said a line."""
-        package = str(Path(memdb.__file__).resolve().parent.parent)
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, str(self.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": package},
-        )
-        assert process.stdout is not None and process.stdout.readline()
-        self.closing += [process.communicate, process.kill]
-        return process
-
-
 @pytest.fixture
 def scene(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     one = Scene(data, tmp_path, monkeypatch)
     yield one
     for close in reversed(one.closing):
         close()
-
-
-@dataclass(frozen=True)
-class Case:
-    """What must be found in the text. {path} stands for the directory."""
-
-    kind: type[memdb.Error]
-    provoke: Callable[[Scene], object]
-    what: str
-    who: str
-    next: str
-    limit: str = ""
-    facts: tuple[str, ...] = ()
-    """Attributes that must be known."""
-
-
-CASES: dict[str, Case] = {}
-
-
-def case(
-    kind: type[memdb.Error], **texts: Any
-) -> Callable[[Callable[[Scene], object]], Callable[[Scene], object]]:
-    """Enters a provocation into the table."""
-
-    def enter(provoke: Callable[[Scene], object]) -> Callable[[Scene], object]:
-        CASES[provoke.__name__] = Case(kind, provoke, **texts)
-        return provoke
-
-    return enter
 
 
 # ------------------------------------------------------------------------------------------------------ use
@@ -470,7 +401,7 @@ def _fill(db: memdb.Database) -> None:
     what="arena is at its limit",
     who="max_memory",
     limit="4194304 bytes",
-    next="delete.*db.readers\\(\\).*larger max_memory",
+    next="delete something.*larger max_memory",
     facts=("limit",),
 )
 def a_full_arena(scene: Scene) -> None:
@@ -624,7 +555,16 @@ def _kill_and_wait(db: memdb.Database, pid: int) -> None:
 # ------------------------------------------------------------------------------------------------ the test
 
 
-@pytest.mark.parametrize("name", CASES)
+KNOWN: dict[str, str] = {}
+"""Texts that are still to be mended; a mended one fails here until it is taken off."""
+
+
+def _named(name: str) -> Any:
+    known = KNOWN.get(name)
+    return pytest.param(name, marks=[pytest.mark.xfail(reason=known, raises=AssertionError)] if known else [])
+
+
+@pytest.mark.parametrize("name", [_named(name) for name in CASES])
 def test_an_error_says_what_who_limit_and_next(name: str, scene: Scene) -> None:
     expected = CASES[name]
     with pytest.raises(expected.kind) as caught:
@@ -642,7 +582,7 @@ def test_an_error_says_what_who_limit_and_next(name: str, scene: Scene) -> None:
         assert re.search(pattern, text, re.DOTALL), f"it does not say {part} ({pattern!r}): {text}"
     for fact in expected.facts:
         assert getattr(error, fact) not in (None, ()), f"{fact} is unknown: {text}"
-    assert len(text) > 40 and "None" not in text and "\n" not in text.strip()
+    assert len(text) > 40 and not re.search(r"(?<!use )\bNone\b", text) and "\n" not in text.strip()
 
 
 def test_every_error_is_provoked() -> None:

@@ -326,7 +326,7 @@ def test_options_that_exclude_each_other_leave_no_directory(tmp_path: Path) -> N
 def test_an_option_is_compared_with_the_running_engine_not_with_the_defaults(opened: Opener) -> None:
     opened(segment_bytes="16MiB", max_transaction_bytes="8MiB")
     opened(segment_bytes="16MiB").close()
-    with pytest.raises(memdb.OptionMismatch, match="segment_bytes is 16777216, not 33554432"):
+    with pytest.raises(memdb.OptionMismatch, match="segment_bytes is 16MiB, not 32MiB"):
         opened(segment_bytes="32MiB")
 
 

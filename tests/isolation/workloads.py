@@ -211,9 +211,13 @@ def watch_ring(db: memdb.Database, seed: int, seconds: float, mode: str) -> list
 # exactly once
 
 
-def count(db: memdb.Database, seed: int, seconds: float, mode: str) -> dict[str, int]:
-    """Adds to the same numbers in every way there is; how often each was acknowledged."""
+Counted = tuple[dict[str, int], dict[Any, int]]
+
+
+def count(db: memdb.Database, seed: int, seconds: float, mode: str) -> Counted:
+    """Adds to numbers in every way there is; how often each was acknowledged, and what pipelines left."""
     done = {"increment": 0, "modify": 0, "compare_and_set": 0, "transact": 0, "pipeline": 0}
+    left: dict[Any, int] = {}
 
     def step(tx: Any) -> None:
         tx["count", "transact"] = tx.get(("count", "transact"), 0) + 1
@@ -232,12 +236,13 @@ def count(db: memdb.Database, seed: int, seconds: float, mode: str) -> dict[str,
         elif kind == "transact":
             attempt(db, "serializable", step)
         else:
+            pairs = {("piped", seed, number % 500, n): number for n in range(5)}
             with db.pipeline() as pipeline:
-                for n in range(5):
-                    pipeline.set(("piped", seed, number, n), n)
-            done[kind] += 4
+                for one, value in pairs.items():
+                    pipeline.set(one, value)
+            left |= pairs
         done[kind] += 1
-    return done
+    return done, left
 
 
 def count_by_hand(db: memdb.Database, seed: int, seconds: float, mode: str) -> int:
