@@ -32,6 +32,7 @@ from memdb.errors import (
 from memdb.sentinels import KEEP as _KEEP, MISSING as _MISSING
 
 cdef int fork_count = 0
+cdef int processors = len(_os.sched_getaffinity(0)) if hasattr(_os, "sched_getaffinity") else 1
 
 
 def _note_fork():
@@ -350,6 +351,10 @@ cdef class Client:
             request.end = c_load_relaxed(&self.lease.ring_tail)
         return rc
 
+    cdef bint crowded(self) noexcept:
+        """Do more processes write than there are processors beside the writer's? Then a processor that waits is missed."""
+        return c_load_relaxed(&self.board.busy_clients) >= <uint64_t>processors
+
     cdef uint64_t spin_time(self) noexcept:
         """Long while one thread waits and the answers come that fast; every other core may be needed otherwise."""
         if self.waiting > 0:
@@ -384,18 +389,21 @@ cdef class Client:
         cdef c_result *result = &self.lease.results[cell]
         cdef Request *request = &self.requests[cell]
         cdef uint64_t began, word, spin
+        cdef bint yielding
         cdef int rc
         if self.is_done(number):
             self.take_answer(number, out)
             return SETTLED_DONE
-        began, spin = c_monotonic_us(), self.spin_time()
+        began, spin, yielding = c_monotonic_us(), self.spin_time(), self.crowded()
         while True:
             self.waiting += 1
             with nogil:
-                rc = c_lease_wait(self.lease, cell, spin, SLICE_US)
+                if yielding:
+                    c_lease_wait_yielding(self.lease, cell, spin)
+                rc = c_lease_wait(self.lease, cell, 0 if yielding else spin, SLICE_US)
             self.waiting -= 1
             if rc == C_OK:
-                if spin == SPIN_US:
+                if spin == SPIN_US and not yielding:
                     self.note_spin(c_monotonic_us() - began <= SPIN_US)
                 break
             spin = 0

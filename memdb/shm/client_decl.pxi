@@ -97,6 +97,7 @@ cdef extern from "layout.h":
         c_a64 phase
         c_a64 progress_done
         c_a64 progress_total
+        c_a64 busy_clients
     struct c_page "memdb_generation_page":
         c_a64 word
 
@@ -185,6 +186,7 @@ cdef extern from "lease.h":
     int c_lease_check "memdb_lease_check"(const c_lease *lease, uint64_t size) nogil
     int c_lease_submit "memdb_lease_submit"(c_lease *lease, c_board *board, const c_entry *entry,
                                             const void *payload) nogil
+    void c_lease_wait_yielding "memdb_lease_wait_yielding"(c_lease *lease, uint32_t cell, uint64_t spin_us) nogil
     int c_lease_wait "memdb_lease_wait"(c_lease *lease, uint32_t cell, uint64_t spin_us, uint64_t timeout_us) nogil
     int c_lease_withdraw "memdb_lease_withdraw"(c_lease *lease, uint32_t cell) nogil
 

@@ -17,6 +17,7 @@
 #define RECLAIM_TURNS 256u
 #define GATHER_APART_US 20000u /* between two pieces while work flows: about a millisecond of twenty */
 #define DEFAULT_QUOTA 32u
+#define MOMENT_SHIFT 14 /* a moment: 16 ms, longer than a process usually keeps a processor */
 #define TRANSACTION_MAX (UINT64_C(1) << 31) /* a record's size is a 32-bit word */
 #define DEFAULT_LSN_STEP (UINT64_C(1) << 20)
 
@@ -319,6 +320,10 @@ static int drain_entry(memdb_commit *ctx, struct memdb_client *client)
             memdb_stage_drop(client, entry.request);
         return MEMDB_OK;
     }
+    if (client->moment != ctx->moment) {
+        client->moment = ctx->moment;
+        ctx->busy++;
+    }
     if (entry.kind == MEMDB_ENTRY_COMMIT)
         return begin_commit(ctx, client, &entry, len);
     begin_sync_entry(ctx, client, &entry);
@@ -439,10 +444,22 @@ static void read_clocks(memdb_commit *ctx)
         ctx->now_us = floor;
 }
 
+/* How many processes write, so that those who wait for an answer know whether somebody else needs their processor. */
+static void count_busy(memdb_commit *ctx)
+{
+    uint64_t moment = ctx->mono_us >> MOMENT_SHIFT;
+    if (moment == ctx->moment)
+        return;
+    memdb_store_relaxed(&ctx->board->busy_clients, ctx->busy); /* a hint: nothing depends on it but a choice of waiting */
+    ctx->moment = moment;
+    ctx->busy = 0;
+}
+
 int memdb_commit_step(memdb_commit *ctx)
 {
     unsigned work = 0;
     read_clocks(ctx);
+    count_busy(ctx);
     work += (unsigned)memdb_sync_collect(ctx);
     int event = drain(ctx, &work);
     write_and_sync(ctx);

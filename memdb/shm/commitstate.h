@@ -37,6 +37,7 @@ struct memdb_client {
     uint64_t highest;      /* request seen */
     uint64_t in_flight[MEMDB_CELLS]; /* request taken by this writer and not yet answered, by cell */
     uint32_t flying;
+    uint64_t moment;       /* when a request of it was last taken: memdb_commit.moment */
     uint8_t broken, system, departed; /* departed: `lease` is `legacy` */
     struct memdb_staging staging[MEMDB_STAGINGS];
 };
@@ -134,6 +135,7 @@ struct memdb_commit {
     uint32_t crowded;              /* waits to sleep through without spinning: others want the processor */
     uint32_t reclaim_debt;         /* requests since the last turn of reclaiming */
     uint64_t reclaim_us;           /* spent in reclaiming while work flowed */
+    uint64_t moment, busy;         /* time in units of MOMENT_US; clients served in it */
     uint64_t gathered_at;          /* monotonic: when a piece of the arena was last gathered */
     uint64_t reclaim_wait_us;      /* how long to park while something waits for grace */
     uint64_t segment_needed, held_bytes;

@@ -14,7 +14,7 @@
 
 #include "atomics.h"
 
-#define MEMDB_LAYOUT 0x4d440002u /* bump with every change of this file */
+#define MEMDB_LAYOUT 0x4d440003u /* bump with every change of this file */
 #define MEMDB_GRAIN 16u
 #define MEMDB_PAGE 16384u /* slab and page-run unit of the allocator */
 #ifndef MEMDB_BLOCK_MAX   /* sanitizer builds shrink the limits to make rare paths frequent */
@@ -202,6 +202,7 @@ struct memdb_board {
     memdb_a64 phase;               /* 0 none, 1 rebuilding, 2 serving, 3 read-only (poisoned), 4 ending */
     memdb_a64 progress_done, progress_total; /* of recovery or rebuild */
     memdb_a64 clients;
+    memdb_a64 busy_clients;        /* processes whose commits came in the last moments: as many may wait for an answer; writer stores */
 };
 
 /* ---------------------------------------------------------------- GENERATION page (a file) -------------- */

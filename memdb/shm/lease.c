@@ -11,6 +11,8 @@
  */
 #include "lease.h"
 
+#include <sched.h>
+#include <stdbool.h>
 #include <limits.h>
 
 #include "futex.h"
@@ -100,15 +102,24 @@ void memdb_bell_ring(struct memdb_board *board)
 }
 
 /* Spins while the cell is not done. True when it is. */
-static int cell_spin(const struct memdb_result *cell, uint64_t spin_us, uint64_t started)
+static int cell_spin(const struct memdb_result *cell, uint64_t spin_us, uint64_t started, bool yielding)
 {
     for (unsigned turn = 1;; turn++) {
         if ((memdb_load_acquire(&cell->state) & STATE_MASK) == MEMDB_CELL_DONE) /* SYNC: result */
             return 1;
-        if (turn % 32 == 0 && memdb_clock_monotonic_us() - started >= spin_us)
+        if ((yielding || turn % 32 == 0) && memdb_clock_monotonic_us() - started >= spin_us)
             return 0;
-        memdb_spin_hint();
+        if (yielding)
+            sched_yield();
+        else
+            memdb_spin_hint();
     }
+}
+
+void memdb_lease_wait_yielding(struct memdb_lease *lease, uint32_t index, uint64_t spin_us)
+{
+    if (index < MEMDB_CELLS)
+        cell_spin(&lease->results[index], spin_us, memdb_clock_monotonic_us(), true);
 }
 
 int memdb_lease_wait(struct memdb_lease *lease, uint32_t index, uint64_t spin_us, uint64_t timeout_us)
@@ -120,7 +131,7 @@ int memdb_lease_wait(struct memdb_lease *lease, uint32_t index, uint64_t spin_us
     if ((state & STATE_MASK) == MEMDB_CELL_DONE)
         return MEMDB_OK;
     uint64_t started = memdb_clock_monotonic_us(), waited = 0;
-    if (spin_us > 0 && cell_spin(cell, spin_us < timeout_us ? spin_us : timeout_us, started))
+    if (spin_us > 0 && cell_spin(cell, spin_us < timeout_us ? spin_us : timeout_us, started, false))
         return MEMDB_OK;
     for (;;) {
         state = memdb_load_acquire(&cell->state); /* SYNC: result */

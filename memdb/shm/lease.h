@@ -63,6 +63,8 @@ int memdb_lease_check(const struct memdb_lease *lease, uint64_t bytes); /* OK, A
 int memdb_lease_submit(struct memdb_lease *lease, struct memdb_board *board, const struct memdb_entry *entry, const void *payload);
 /* Spins up to spin_us, then sleeps, until the cell is DONE or timeout_us is over. OK or TIMEOUT or AGAIN (signal: let Python look at it). No GIL needed. */
 int memdb_lease_wait(struct memdb_lease *lease, uint32_t cell, uint64_t spin_us, uint64_t timeout_us);
+/* Before memdb_lease_wait where more processes write than there are processors: looks for up to spin_us, and lets the others go first. */
+void memdb_lease_wait_yielding(struct memdb_lease *lease, uint32_t cell, uint64_t spin_us);
 /* SUBMITTED -> WITHDRAWN: OK = certainly not done; INVALID = the writer has taken it. */
 int memdb_lease_withdraw(struct memdb_lease *lease, uint32_t cell);
 void memdb_bell_ring(struct memdb_board *board); /* always bumps the bell and wakes a parked writer */
