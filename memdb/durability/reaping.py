@@ -23,8 +23,8 @@ __all__ = ["Reaping"]
 
 _BATCH: Final = 256
 _PAUSES: Final = 16
-"""How many times as long as a batch took the writers have for themselves. Nine would be a tenth if a batch cost
-no more than the time it takes; what it drives out of the caches costs the writers about as much again."""
+"""How many times as long as a batch took the writers have for themselves. Nine would be a tenth if a batch
+cost no more than the time it takes; what it drives out of the caches costs about as much again."""
 _AFTER_MOST: Final = 8
 """How many times as long as a batch its reclaiming is taken to be, at most: that figure has the writers' own,
 too."""

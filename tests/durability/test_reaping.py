@@ -93,7 +93,7 @@ def test_what_is_due_goes_in_batches_with_pauses_of_many_times_their_length(
         machine.clock.advance(0.010)
     begins = [left.index(count) for count in sorted(set(left), reverse=True)]
     assert left[-1] == 1 and len(begins) == 4
-    # In one turn of this loop nobody writes after a batch, so the next one follows it at once; then there is a pause.
+    # In one turn of this loop nobody writes after a batch, so the next one follows at once; then it pauses.
     assert _PAUSES <= begins[2] - begins[1] <= 2 * _PAUSES, "so many times 10 ms"
     assert machine.names() == {"stays": b"1"}
     assert machine.engine.store.next_expiry is None
