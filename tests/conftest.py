@@ -20,6 +20,8 @@ import memdb
 
 # A runner in the background inherits SIGINT ignored, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup: what is started here has the default
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 SECONDS_TO_END = 15.0
 

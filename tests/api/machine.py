@@ -393,14 +393,19 @@ class Machine(RuleBasedStateMachine):
     def crash_the_writer(self) -> None:
         os.kill(self.db.info().processes["writer"].pid, signal.SIGKILL)
         self.model.generation += 1
+        self.fence()  # until the successor serves, what is begun stands in the dead one's generation
+
+    def fence(self, **options: Any) -> None:
+        """A commit that is answered by the writer of the present generation."""
+        if self.write(0, "set", "fence", 0, **options) is FULL:
+            self.db.sync()
+        else:
+            self.model.set("fence", 0)
 
     @rule()
     def crash_the_group(self) -> None:
         """What was acknowledged at `memory` may be lost, but not below a commit at `os` (rule C5)."""
-        if self.write(0, "set", "fence", 0, durability="os") is FULL:
-            self.db.sync()
-        else:
-            self.model.set("fence", 0)
+        self.fence(durability="os")
         for process in self.db.info().processes.values():
             os.kill(process.pid, signal.SIGKILL)
         self.disturb()

@@ -160,6 +160,6 @@ def test_a_closed_handle(opened: Opener) -> None:
     db.close()
     assert reader["a"] == 1, "its snapshot goes on"
     reader.commit()
-    with pytest.raises(memdb.ClosedError, match="handle is closed"):
+    with pytest.raises(memdb.ClosedError, match="is closed; open it again"):
         tx.commit()
     assert tx.closed and other == {"a": 1}
