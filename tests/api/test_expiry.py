@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from api.children import judge_elsewhere
 
 import memdb
 
@@ -256,18 +257,10 @@ def test_ttls_survive_the_writer_the_group_and_a_reopen(opened: Opener) -> None:
     assert set(db) == {"long", "after"} and len(db) == 2
 
 
-def _sees(db: memdb.Database, conn: Any) -> None:
-    conn.send(len(db))
-    conn.recv()
-    conn.send((db.ttl("a"), len(db), db.set("a", 0, if_absent=True)))
-    conn.recv()
-    conn.send(("a" in db, len(db), db.set("a", 2, if_absent=True)))
-
-
 def test_two_processes_judge_alike(db: memdb.Database) -> None:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_sees, args=(db, there))
+    process = context.Process(target=judge_elsewhere, args=(db, there))
     process.start()
     there.close()
     assert here.recv() == 0

@@ -7,9 +7,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
+from api.children import every_write, write_elsewhere
 
 import memdb
 
@@ -94,26 +94,6 @@ def test_a_stopped_writer_is_named(opened: Opener) -> None:
 # ------------------------------------------------------------------------------------------ levels and none
 
 
-def every_write(db: memdb.Database, level: str | None = None) -> None:
-    """Each writing call once, at *level*."""
-    at: dict[str, Any] = {} if level is None else {"durability": level}
-    assert db.set("a", 1, ttl=100, **at) and not db.set("a", 2, if_absent=True, **at)
-    db.set_many({"b": 1, "c": b"raw"}, ttl=memdb.KEEP, **at)
-    db.update({"d": 1}, **at)
-    assert db.setdefault("e", 5, **at) == 5 and db.expire("a", 50, **at) and db.persist("a", **at)
-    assert db.increment("n", 2, **at) == 2 and db.compare_and_set("n", 2, 3, **at)
-    assert db.modify("n", lambda old: old + 1, **at) == 4
-    assert db.pop("n", **at) == 4 and db.popitem(**at) == ("e", 5)
-    with db.pipeline(**at) as p:
-        p.set("p", 1)
-        p.delete("b")
-    assert p.results == [True, True]
-    assert db.delete("a", **at) and db.delete_many(["c"], **at) == 1 and db.delete_range("d", "e", **at) == 1
-    assert dict(db) == {"p": 1}
-    db.clear(**at)
-    assert len(db) == 0
-
-
 @pytest.mark.parametrize("level", [None, "memory", "os", "full"])
 def test_every_write_at_every_level(db: memdb.Database, level: str | None) -> None:
     every_write(db, level)
@@ -130,20 +110,6 @@ def test_a_handle_has_a_level_and_a_call_another(opened: Opener, level: str) -> 
     assert db.durable_lsn >= db.lsn
 
 
-def _elsewhere(db: memdb.Database, conn: Any) -> None:
-    seen = dict(db)
-    every_write_fails = None
-    try:
-        db.clear()
-        every_write(db)
-    except BaseException as error:
-        every_write_fails = repr(error)
-        raise
-    finally:
-        db["from"] = os.getpid()
-        conn.send((seen, every_write_fails, db.lsn))
-
-
 @pytest.mark.parametrize("kind", ["none", "in memory"])
 def test_databases_without_a_log(opened: Opener, kind: str) -> None:
     db = opened(None) if kind == "in memory" else opened(durability="none")
@@ -157,7 +123,7 @@ def test_databases_without_a_log(opened: Opener, kind: str) -> None:
     assert db.check().ok and list(os.listdir(db.path)).count("checkpoints") <= 1
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_elsewhere, args=(db, there))
+    process = context.Process(target=write_elsewhere, args=(db, there))
     process.start()
     there.close()
     seen, failure, lsn = here.recv()

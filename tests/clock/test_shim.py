@@ -1,20 +1,16 @@
 """The shim itself: a test under it that sees no stepped clock, or no failing disk, would prove nothing."""
 
 import errno
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clock.shim import Steering, compiler
+from clock.shim import Steering, compiler, seconds_seen
 from peer import Peer
 
 import memdb
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler to build the shim with")
-
-
-COARSE = 5  # CLOCK_REALTIME_COARSE, which pins are stamped by
 
 
 @pytest.fixture
@@ -24,19 +20,12 @@ def steering(tmp_path: Path) -> Iterator[Steering]:
     built.close()
 
 
-def seconds(db: memdb.Database) -> float:
-    """Runs in the peer: its clock, in both precisions."""
-    precise, coarse = time.time(), time.clock_gettime(COARSE)
-    assert abs(precise - coarse) < 0.5
-    return precise
-
-
 def test_clients_and_engine_live_by_the_stepped_clock(data: Path, steering: Steering) -> None:
     peer = Peer(data, steering.environment(), linger=0.0, max_memory="64MiB")
     try:
         for step in (1000.25, -5000.5, 4000.25):
             steering.step(step)
-            assert abs(peer.run(seconds) - steering.now()) < 5
+            assert abs(peer.run(seconds_seen) - steering.now()) < 5
             peer.call("set", "a", step)
             writer = peer.call("info").processes["writer"].pid
             assert b"MEMDB_TEST_SHIM" in Path(f"/proc/{writer}/environ").read_bytes()
