@@ -14,3 +14,6 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 if not any((_ROOT / "memdb" / "shm").glob("_kernel*.so")):
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _ROOT]
+
+# What the harness shares with the tests: machines in memory, models, the shim.
+sys.path.append(str(_ROOT / "tests"))
