@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clock.shim import Steering, compiler
 from peer import Peer
+from shim.steering import Steering, compiler
 
 import memdb
 
