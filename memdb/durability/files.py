@@ -9,8 +9,8 @@ Invariants:
   is assumed. ``MemoryFiles`` keeps exactly that apart, by sectors of 512 bytes, so that a test can take away
   the rest.
 * ``MemoryFiles.on_operation`` is called before every change: a test counts, kills or fails there.
-* The kernel's loop writes the log through ``File.descriptor`` by itself. A file that has a ``watcher`` is told
-  of these writes too, so that nothing goes past the seam unseen.
+* The kernel's loop writes the log through ``File.descriptor`` by itself. A file that has a ``watcher`` tells
+  it of these writes, so that nothing goes past the seam unseen.
 """
 
 import abc
