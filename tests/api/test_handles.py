@@ -267,6 +267,7 @@ def test_running_it(db: memdb.Database, data: Path) -> None:
     assert len(db) == 2002 and db["b"] == 1 and db[77] == b"x" * 100
     report = db.check()
     assert report.ok and report and report.problems == [] and "no problems" in str(report)
+    assert report.figures["keys"] == 2002, "those of the mapping, and none of the engine's own"
     json.dumps(report.to_dict())
     disk = db.disk_usage()
     assert disk.wal > 0 and disk.checkpoints > 0 and disk.total >= disk.wal + disk.checkpoints
