@@ -9,6 +9,8 @@ Invariants:
   is assumed. ``MemoryFiles`` keeps exactly that apart, by sectors of 512 bytes, so that a test can take away
   the rest.
 * ``MemoryFiles.on_operation`` is called before every change: a test counts, kills or fails there.
+* The kernel's loop writes the log through ``File.descriptor`` by itself. A file that has a ``watcher`` tells
+  it of these writes, so that nothing goes past the seam unseen.
 """
 
 import abc
@@ -20,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["Clock", "File", "Files", "MemoryFiles", "RealClock", "RealFiles", "SettableClock"]
+__all__ = ["Clock", "File", "Files", "MemoryFiles", "RealClock", "RealFiles", "SettableClock", "Watcher"]
 
 SECTOR: Final = 512
 _ZEROS: Final = bytes(1 << 20)
@@ -65,12 +67,26 @@ class SettableClock(Clock):
         return self.now_us / 1e6
 
 
+class Watcher(abc.ABC):
+    """Is told of each write that the kernel's loop makes through a file's descriptor, in its thread."""
+
+    @abc.abstractmethod
+    def before(self, data: bytes, offset: int) -> None:
+        """It is about to write. OSError: it does not, and the write has failed with that."""
+
+    @abc.abstractmethod
+    def after(self, data: bytes, offset: int) -> None:
+        """It has written this (fewer bytes than it wanted, if the write was short)."""
+
+
 class File(abc.ABC):
     """One open file. All offsets and sizes in bytes; errors are OSError."""
 
     path: str
     descriptor: int | None = None
     """A real descriptor that the kernel's loop may write through, or None."""
+    watcher: Watcher | None = None
+    """Whom the kernel's loop tells when it does."""
 
     @abc.abstractmethod
     def pread(self, length: int, offset: int) -> bytes:

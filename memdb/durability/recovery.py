@@ -92,10 +92,11 @@ def recover(
     threads: bool = False,
 ) -> Recovered:
     """Rebuilds the state from disk. CorruptionError (with file, offset, lsn), FormatTooNew, ArenaFullError,
-    OSError. ``threads``: the log is read and judged on another core while the checkpoint is loaded."""
+    OSError. ``threads``: the log is read and judged on another core while the checkpoint is loaded, and
+    that one block ahead."""
     report = RecoveryReport("disk")
     with _LogAhead(files, manifest, mode, threads) as log:
-        store, checkpoint_lsn = _load_checkpoint(files, manifest, make_store, report)
+        store, checkpoint_lsn = _load_checkpoint(files, manifest, make_store, report, threads)
         pieces, ends, cuts = log.above(checkpoint_lsn)
     total = sum(piece.judgement.end for piece in pieces)
     done, lsn = 0, checkpoint_lsn
@@ -150,13 +151,13 @@ def _usable_checkpoint(files: Files, manifest: Manifest) -> int:
 
 
 def _load_checkpoint(
-    files: Files, manifest: Manifest, make_store: StoreMaker, report: RecoveryReport
+    files: Files, manifest: Manifest, make_store: StoreMaker, report: RecoveryReport, threads: bool
 ) -> tuple[kernel.Store, int]:
     first_error: CorruptionError | None = None
     for entry in sorted(manifest.checkpoints, key=lambda one: -one.lsn):
         store = make_store()
         try:
-            checkpoints.load(files, entry, store)
+            checkpoints.load(files, entry, store, threads=threads)
         except CorruptionError as error:
             report.damaged_checkpoints.append(str(error))
             first_error = first_error or error
