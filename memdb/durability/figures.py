@@ -14,6 +14,9 @@ __all__ = ["disk_usage", "info"]
 _INTERNAL: Final = frozenset({"hash_seed", "min_pinned", "ready", "time_floor"})
 """Words of an arena's header that mean something to the kernel only."""
 
+_PLAIN: Final = 1
+"""The key space of the mapping; the others hold the system's own records, as outcomes of commits."""
+
 
 def info(
     commit: kernel.Commit,
@@ -24,13 +27,17 @@ def info(
 ) -> dict[str, Any]:
     """LSNs, arena, wal, checkpoints, recovery, failure."""
     figures, store = commit.figures(), commit.store
+    arena = store.figures()
     names = ("commits", "rejected", "conflicts", "rounds", "syncs", "parks", "pending")
     return {
         "published_lsn": figures["published_lsn"],
         "applied_lsn": figures["applied_lsn"],
         "durable_lsn": durable_lsn,
         "generation": store.generation,
-        "arena": {name: value for name, value in store.figures().items() if name not in _INTERNAL},
+        "arena": {
+            **{name: value for name, value in arena.items() if name not in _INTERNAL},
+            "keys": arena["counts"][_PLAIN],
+        },
         "commits": {name: figures[name] for name in names},
         "wal": {
             "logged": bool(now and now.logged),
