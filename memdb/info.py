@@ -108,6 +108,7 @@ class ReaderInfo:
     """One process that holds snapshots, iterators or views."""
 
     pid: int
+    """0 if it runs in another container."""
     command: str
     """Its command line, 200 characters at most; a role for a process of the group."""
     age: float
@@ -376,11 +377,13 @@ class DiskUsage:
     wal: int
     """Log segments, the spare one included."""
     checkpoints: int
+    """Checkpoint files."""
     quarantine: int
     """What recovery has cut off and kept."""
     total: int
+    """All of that, and the manifest."""
     files: int = 0
-    """How many files."""
+    """How many files that is."""
 
     @classmethod
     def from_wire(cls, usage: Mapping[str, Any]) -> "DiskUsage":

@@ -68,8 +68,10 @@ def _shown(entry: CheckpointEntry) -> dict[str, Any]:
 
 
 def disk_usage(files: Files) -> dict[str, int]:
-    """Bytes of the directory by part."""
-    usage = {"manifest": len(files.read("MANIFEST") or b"")}
+    """Bytes of the directory by part, their sum, and how many files there are."""
+    manifest = files.read("MANIFEST")
+    usage = {"manifest": len(manifest or b"")}
+    count = int(manifest is not None)
     for directory in ("wal", "checkpoints", "quarantine"):
         usage[directory] = 0
         for name in files.listdir(directory):
@@ -78,5 +80,6 @@ def disk_usage(files: Files) -> dict[str, int]:
             except FileNotFoundError:
                 continue
             usage[directory] += file.size()
+            count += 1
             file.close()
-    return usage
+    return {**usage, "total": sum(usage.values()), "files": count}
