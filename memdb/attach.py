@@ -15,6 +15,7 @@ Invariants:
 * Whoever waits, waits `open_timeout` seconds without progress at most, and can be interrupted.
 """
 
+import contextlib
 import logging
 import os
 import select
@@ -34,16 +35,17 @@ from memdb.options import EngineOptions, HandleOptions, describe_mismatches
 from memdb.shm import _kernel
 from memdb.standstill import LOOK_EVERY, Standstill
 
-__all__ = ["Attachment", "attach"]
+__all__ = ["Attachment", "attach", "leave_unused"]
 
 log = logging.getLogger("memdb")
 
+_REVOKED: Final = 3  # the state of a reader slot
 _CLOSE_WAIT: Final = 30.0  # seconds that the last close waits for an engine with linger=0 to end
 
 _registry: dict[tuple[int, int], "Attachment"] = {}
 _registry_lock = threading.Lock()
 _dropped: "deque[Attachment]" = deque()  # once for each handle whose finalizer has not been served yet
-_held: "list[Attachment]" = []  # closed, but views of them are still in use
+_held: "list[Attachment]" = []  # closed, but snapshots or views of them are still in use
 _inherited: list[object] = []  # of a forked child: what must never be freed here
 _starter_locks: set[FileLock] = set()
 _all: "weakref.WeakSet[Attachment]" = weakref.WeakSet()
@@ -163,6 +165,7 @@ class Attachment:
         if last:
             self._leave()
         _serve_dropped()
+        leave_unused()
 
     def release_from_finalizer(self) -> None:
         """`release` for a finalizer, which may run between any two instructions, also of this module."""
@@ -180,24 +183,33 @@ class Attachment:
 
     def _leave(self) -> None:
         with self.lock:
-            if not self._stale and self._views() > 0:
-                _held.append(self)  # a view shows arena memory, which only this lease protects
+            if not self._stale and self._in_use():
+                _held.append(self)  # what they see is arena memory, which only this lease protects
                 return
             self._say_goodbye()
             self._drop()
             self._close_directory()
 
-    def _views(self) -> int:
+    def _in_use(self) -> bool:
+        """Do views or snapshots stand on this lease? (Iterators of a closed handle read no more.)"""
         lease = self.client.lease_mapping
-        return sum(_kernel.lease_hazards(lease, parity) for parity in (0, 1))
+        return any(
+            _kernel.lease_hazards(lease, parity)
+            or any(
+                kind == _kernel.PIN_SNAPSHOT and state != _REVOKED
+                for _, state, _, _, kind in _kernel.lease_readers(lease, parity)
+            )
+            for parity in (0, 1)
+        )
 
     def release_if_unused(self) -> bool:
-        """After the last view has gone: True if it has left."""
-        if not self._stale and self._views() > 0:
-            return False
-        self._say_goodbye()
-        self._drop()
-        self._close_directory()
+        """After the last snapshot and view have gone: True if it has left."""
+        with self.lock:
+            if not self._stale and self._in_use():
+                return False
+            self._say_goodbye()
+            self._drop()
+            self._close_directory()
         return True
 
     def _say_goodbye(self) -> None:
@@ -526,7 +538,7 @@ def attach(
     one. Raises NotADatabase, UnsupportedFilesystem, OptionMismatch, OpenTimeout, EngineDied,
     ContainerMismatch, ReadOnlyError and what recovery finds.
     """
-    _sweep_held()
+    leave_unused()
     memory_only = path is None
     if path is None or not os.path.lexists(path):
         EngineOptions.from_explicit(explicit)  # nothing is made for options that can't be
@@ -577,11 +589,15 @@ def _serve_dropped() -> None:
             attachment._leave()
 
 
+def leave_unused() -> None:
+    """Ends attachments whose handles were closed before the last snapshot or view."""
+    for attachment in list(_held):
+        if attachment.release_if_unused():
+            with contextlib.suppress(ValueError):  # another thread was faster
+                _held.remove(attachment)
+
+
 # ------------------------------------------------------------------------------------------------------ fork
-
-
-def _sweep_held() -> None:
-    _held[:] = [attachment for attachment in _held if not attachment.release_if_unused()]
 
 
 def _after_fork_in_child() -> None:

@@ -173,8 +173,7 @@ class _Writer:
         if op == "disk_usage":
             return {"usage": plain(engine.disk_usage())}
         if op == "forget":
-            for client in message["clients"]:
-                engine.forget(client)
+            engine.forget(*message["clients"])
             return {}
         if op == "pinned_bytes":
             return {"bytes": engine.pinned_bytes(message["readers"])}
