@@ -62,7 +62,7 @@ cdef class TxnCommit(TxnState):
 
         >>> tx.commit()
         """
-        self.begin_use()
+        self.begin_end()
         try:
             self.send()
         finally:
@@ -75,9 +75,18 @@ cdef class TxnCommit(TxnState):
         """
         if self.state == TXN_ABORTED:
             return
-        self.begin_use()
+        self.begin_end()
         self.end(TXN_ABORTED, "was aborted")
         self.end_use()
+
+    cdef int begin_end(self) except -1:
+        """begin_use() of what ends the transaction: not from within another call of it, which would go on with nothing."""
+        self.begin_use()
+        if self.depth > 1:
+            self.end_use()
+            raise Error("the transaction can't end inside one of its own calls (an iterable that was given to it, or a signal "
+                        "handler, tries to): end it when that call has returned")
+        return 0
 
     def __enter__(self):
         self.begin_use()
