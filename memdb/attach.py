@@ -29,7 +29,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from memdb import errors, place
-from memdb.actors import wire
+from memdb.actors import segments, wire
 from memdb.actors.locks import GROUP_BYTE, FileLock, own_pid_namespace, read_note
 from memdb.actors.start import Patience, start_group
 from memdb.options import EngineOptions, HandleOptions, describe_mismatches
@@ -319,7 +319,7 @@ class Attachment:
         explicit, logged = self._asked
         options = self._start_options or EngineOptions.from_explicit(explicit, logged=logged)
         try:
-            return start_group(
+            started = start_group(
                 self.path,
                 self._directory_fd,
                 options,
@@ -327,6 +327,9 @@ class Attachment:
                 memory_only=self.memory_only,
                 starter_locks=_starter_locks,
             )
+            if started:
+                self._warn_of_little_room(options.max_memory)
+            return started
         except TimeoutError as error:
             raise self._timed_out(patience) from error
         except FileNotFoundError as error:
@@ -342,6 +345,22 @@ class Attachment:
             raise errors.ReadOnlyError(
                 f"no engine runs for {self.path} and this user can't write there, {why}: {error}"
             ) from error
+
+    def _warn_of_little_room(self, max_memory: int) -> None:
+        """Rule G3: a new generation needs a second arena beside the present one."""
+        _, total = segments.room()
+        needed = max_memory // 4 * 5 * 2  # recovery and deletes may use a quarter above the limit
+        if total < needed:
+            log.warning(
+                "/dev/shm has %d MiB in all, and two arenas of %s can take %d MiB: %s; give it more room, or "
+                "open with a smaller max_memory (`memdb doctor` tells more)",
+                total >> 20,
+                self.path,
+                needed >> 20,
+                "writes fail before max_memory is reached"
+                if total < max_memory
+                else "after a writer's death, or in compact(), readers may be revoked and reads wait",
+            )
 
     def _hello(
         self, sock: socket.socket, patience: Patience, explicit: Mapping[str, object], durability: str | None

@@ -211,6 +211,21 @@ def test_a_process_that_has_too_little_to_join(db: memdb.Database, limit: str, e
     assert re.search(rf"(pid \d+).*\1.*{told}", child.stdout), child.stdout + child.stderr
 
 
+@pytest.mark.parametrize(("total", "told"), [(100, "reads wait"), (30, "writes fail before"), (200, "")])
+def test_open_warns_where_there_is_no_room_for_two_arenas(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, total: int, told: str
+) -> None:
+    monkeypatch.setattr("memdb.actors.segments.room", lambda: (total << 20, total << 20))
+    caplog.set_level("WARNING", "memdb")
+    opened()
+    opened()  # who joins is not warned again
+    found = [one.getMessage() for one in caplog.records if "/dev/shm" in one.getMessage()]
+    if told:
+        assert len(found) == 1 and told in found[0] and "160 MiB" in found[0] and "memdb doctor" in found[0]
+    else:
+        assert not found
+
+
 def test_an_engine_without_address_space_says_so(tmp_path: Path) -> None:
     """No record has killed its writer: it is never told to be poisoned."""
     code = (
