@@ -333,8 +333,9 @@ class DurableEngine(Opening):
             )
 
     def _drain(self) -> None:
-        """Steps until nothing that was taken, or left by a client that is gone, waits: with the intake
-        closed, this ends."""
+        """Steps until nothing that was taken, or left by a client that has gone, waits for an answer. With
+        the intake closed, this ends.
+        """
         while True:
             event = self.commit.step()
             if event == -kernel.EVENT_ROTATE:
