@@ -77,24 +77,24 @@ class SegmentLog:
 
     # ------------------------------------------------------------------------------------------ segments
 
-    def begin(self, commit: kernel.Commit, base: int, after: Manifest, *, needed: int = 0) -> None:
+    def begin(self, commit: kernel.Commit, base: int, after: Manifest, follows: int) -> None:
         """Opens a new segment behind a recovery: numbers go on above ``base``, of which all is durable or
-        left out.
+        left out. ``follows``: the LSN of the state that its commits are applied to.
 
         ``after``: the next manifest but for the new segment; it is stored here, so that this is where a
         recovery counts. OSError: the disk is full; called again with the same commit loop it goes on where it
         stopped.
         """
         if self._unnamed is None:
-            self._unnamed = self._begin(commit, base, after, needed)
+            self._unnamed = self._begin(commit, base, after, follows)
         self.store(self._unnamed)
         self._unnamed = None
         remove_leftovers(self.files, self.current)  # before a spare is made, which no manifest names either
         self._prepare_spare()
 
-    def _begin(self, commit: kernel.Commit, base: int, after: Manifest, needed: int) -> Manifest:
+    def _begin(self, commit: kernel.Commit, base: int, after: Manifest, follows: int) -> Manifest:
         previous = after.segments[-1] if after.segments else None
-        file, header = self._take_or_make(segments.FIRST_BYTES, needed, after.next_segment, after.database)
+        file, header = self._take_or_make(segments.FIRST_BYTES, 0, after.next_segment, after.database)
         link = kernel.Link(
             base + LSN_STEP,
             previous.number if previous else 0,
@@ -103,7 +103,9 @@ class SegmentLog:
             after.term,
         )
         self._enter(commit, file, header, link, base)
-        entry = SegmentEntry(header.number, header.salt, header.capacity, base, after.term)
+        entry = SegmentEntry(
+            header.number, header.salt, header.capacity, base, after.term, follows_lsn=follows
+        )
         return after.with_segment(entry, lsn_limit=link.lsn_limit)
 
     def rotate(self, commit: kernel.Commit) -> int:

@@ -69,6 +69,9 @@ class Recovered:
     store: kernel.Store
     manifest: Manifest
     lsn: int
+    """Numbers go on above it."""
+    follows: int
+    """Of the state; the next segment's commits are applied to it."""
     report: RecoveryReport
 
 
@@ -119,7 +122,7 @@ def recover(
     report.lsn, report.cuts = lsn, cuts
     after, base = _settle(files, manifest, pieces, ends, cuts, lsn)
     report.clean = base == lsn
-    return Recovered(store, after, base, report)
+    return Recovered(store, after, base, lsn, report)
 
 
 def check(files: Files, manifest: Manifest) -> int:
@@ -237,9 +240,9 @@ def _judge_one(
     files: Files, entry: SegmentEntry, known: frozenset[bytes], durable: int, reached: int, manifest: Manifest
 ) -> _Piece:
     path = segments.path_of(entry.number)
-    if entry.after_lsn > reached:
+    if entry.follows > reached:
         raise CorruptionError(
-            f"the log has a gap before {path}: it begins behind LSN {entry.after_lsn}, "
+            f"the log has a gap before {path}: it begins behind LSN {entry.follows}, "
             f"what comes before ends at {reached}",
             path,
             0,
@@ -340,7 +343,8 @@ def _settle(
             _sync(files, segments.path_of(piece.entry.number))
     dropped = {cut.file for cut in cuts if cut.offset == 0}
     kept = [one for one in manifest.segments if segments.path_of(one.number) not in dropped]
-    ended_in_order = not cuts and bool(kept) and kept[-1].end is not None
+    newest = kept[-1].end if kept else None
+    ended_in_order = not cuts and newest is not None and newest.kind != "fenced"
     limit = max([manifest.lsn_limit, *(one.lsn_limit for one in ends.values())])
     highest = max([lsn, limit, *(cut.last_lsn for cut in cuts), *(one.durable_lsn for one in ends.values())])
     base = max([lsn, *(one.end.lsn for one in kept if one.end)]) if ended_in_order else highest
