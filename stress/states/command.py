@@ -186,8 +186,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("--tier", choices=sorted(TIERS), default="quick")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--evidence", type=Path, help="where failing states are kept (default: a new directory)")
-    parser.add_argument("--again", type=Path, metavar="DIRECTORY", help="recovers one kept state and shows it")
+    parser.add_argument(
+        "--evidence", type=Path, help="where failing states are kept (default: a new directory)"
+    )
+    parser.add_argument(
+        "--again", type=Path, metavar="DIRECTORY", help="recovers one kept state and shows it"
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -195,7 +199,9 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.again is not None:
         return _again(arguments.again)
     began = time.monotonic()
-    evidence = arguments.evidence or Path(tempfile.gettempdir()) / f"memdb-states-{arguments.seed}-{time.time_ns()}"
+    evidence = (
+        arguments.evidence or Path(tempfile.gettempdir()) / f"memdb-states-{arguments.seed}-{time.time_ns()}"
+    )
     print(f"seed {arguments.seed}, tier {arguments.tier}")
     tier = TIERS[arguments.tier]
     run = Run(tier, arguments.seed, evidence)

@@ -142,7 +142,9 @@ class Surface:
         for path, versions in self.names.items():
             if len(versions) > 1:
                 found.append(Piece("name", path, tuple(versions)))
-        for number in sorted({one for versions in self.names.values() for one in versions if one is not None}):
+        for number in sorted(
+            {one for versions in self.names.values() for one in versions if one is not None}
+        ):
             found.extend(_pieces_of(number, self.inodes[number]))
         return found
 
@@ -219,7 +221,11 @@ def _pieces_of(number: int, inode: Inode) -> Iterator[Piece]:
             sizes.append(size)
         old_end = len(inode.base)
         first, last = offset // SECTOR, (offset + len(data) - 1) // SECTOR
-        if offset >= old_end and not data.strip(b"\0") and not any(one in sectors for one in range(first, last + 1)):
+        if (
+            offset >= old_end
+            and not data.strip(b"\0")
+            and not any(one in sectors for one in range(first, last + 1))
+        ):
             continue  # zeros where there was nothing: only the size tells
         for sector in range(first, last + 1):
             at = sector * SECTOR

@@ -238,7 +238,9 @@ class Story:
             for name, value in values.items():
                 keys[key(name)] = value + b"\0", lsn, 0
 
-        operations = [{"op": "set", "key": key(name), "value": value + b"\0"} for name, value in values.items()]
+        operations = [
+            {"op": "set", "key": key(name), "value": value + b"\0"} for name, value in values.items()
+        ]
         self._commit(operations, level, effect)
 
     def validated(self, read: str, name: str, value: bytes, level: str) -> None:
@@ -252,7 +254,9 @@ class Story:
         operations = [{"op": "set", "key": key(name), "value": value + b"\0"}]
         self._commit(operations, level, _set(name, value, 0), reads)
 
-    def _commit(self, operations: list[dict[str, Any]], level: str, effect: Effect, reads: bytes = b"") -> None:
+    def _commit(
+        self, operations: list[dict[str, Any]], level: str, effect: Effect, reads: bytes = b""
+    ) -> None:
         machine = self.machine
         request, machine.request = machine.request, machine.request + 1
         self.outstanding[request] = _Commit(level, effect)
