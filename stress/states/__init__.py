@@ -1,2 +1,2 @@
-"""Every state that a disk may be left in by a power cut or a kill, enumerated from a recorded trace, recovered
-and compared with a model."""
+"""Every state that a power cut or a kill may leave a disk in, enumerated from a recorded trace, recovered and
+compared with a model."""

@@ -2,9 +2,9 @@
 
 Owns: at which moments of a trace the disk is looked at, and the merging of equal states.
 
-A state that is possible at several moments has to satisfy the strongest promise among them. Moments: after every
-operation all that was done (a kill); just before every sync, and at the end, all choices of what had reached the
-disk (a power cut, power.py).
+A state that is possible at several moments has to satisfy the strongest promise among them. Moments: after
+every operation all that was done (a kill); just before every sync, and at the end, all choices of what had
+reached the disk (a power cut, power.py).
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from collections.abc import Callable
 
 from durability.recording import Trace
 
+from memdb.durability import manifest, segments
+from memdb.shm import _kernel as kernel
 from stress.states.check import Case
-from stress.states.power import Found, Surface, vectors
+from stress.states.disk import Disk
+from stress.states.power import SECTOR, Found, Surface, vectors
 from stress.states.story import Promise, Story
 
 Owed = Callable[[int], Promise]
@@ -82,3 +85,33 @@ class _Collected:
 def cases_of_story(story: Story, chance: random.Random, samples: int, first: int = 0) -> list[Case]:
     """The states of a workload."""
     return cases_of(story.files.trace, story.promise, chance, samples, first)
+
+
+def holes_of(story: Story) -> list[Case]:
+    """What no crash leaves: at the end, one synced sector of the open segment is zeros again, and a later
+    record tells that it was durable. Such a hole is refused, not cut: what had been promised is not given up
+    in silence. (Behind the last that a record tells of, a lost record is a tear: not tried here.)"""
+    files = story.files.inner
+    assert isinstance(files, Disk)
+    contents, now = files.contents(), manifest.load(files)
+    assert now is not None
+    entry = now.segments[-1]
+    path, image = segments.path_of(entry.number), contents[segments.path_of(entry.number)]
+    promise = story.promise(len(story.files.trace.operations))
+    records, offset = [], kernel.SEGMENT_HEADER
+    while (record := kernel.record_read(image, offset, entry.salt)).verdict == kernel.RECORD_GOOD:
+        records.append(record)
+        offset += record.padded
+    cases = []
+    for sector in range(kernel.SEGMENT_HEADER // SECTOR, -(-offset // SECTOR)):
+        start, end = sector * SECTOR, (sector + 1) * SECTOR
+        hit = [one for one in records if one.offset < end and one.offset + one.padded > start]
+        told = max((one.durable_lsn for one in records if one not in hit), default=0)
+        commits = [one.lsn for one in hit if one.type == kernel.RECORD_COMMIT and one.lsn <= told]
+        if commits:
+            holed = image[:start] + bytes(SECTOR) + image[end:]
+            found = Found({**contents, path: holed}, frozenset(files.directories))
+            how = f"sector {sector} of {path} is gone, though LSN {told} is told to be durable"
+            least = max(promise.full, min(told, max(story.commits)))
+            cases.append(Case(found, least, promise.handed_out, True, how))
+    return cases

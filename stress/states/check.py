@@ -2,11 +2,11 @@
 
 Owns: what has to hold of a recovery, and the evidence where it does not.
 
-What holds of every state that a crash can leave: it opens; it holds the model at one LSN, at or above the last
-that was promised; the arena's audit is clean; every byte that was left out is in quarantine and reported; a new
-commit has an LSN above all that were ever handed out; and after a second power cut that takes all that
-is not synced, it holds the same and the new commit. A state with garbage in the last write may be refused
-instead (rule L3), and is counted.
+What holds of every state that a crash can leave: it opens; it holds the model at one LSN, at or above the
+last that was promised; the arena's audit is clean; every byte that was left out is in quarantine and is
+reported; a new commit has an LSN above all that were ever handed out; and after a second power cut that takes
+all that is not synced, it holds the same and the new commit. A state with garbage in the last write may be
+refused instead (rule L3), and is counted.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from pathlib import Path
 
 from durability.recording import RecordingFiles, Trace
 from durability.rig import Machine
+
 from memdb.durability import manifest, segments
 from memdb.durability.recovery import Cut
 from memdb.errors import CorruptionError, Error
-from memdb.options import EngineOptions
 from memdb.shm import _kernel as kernel
-
 from stress.states.disk import Disk
 from stress.states.power import Found, Surface
-from stress.states.story import EMPTY_LSN, Keys, Promise, Story, everything, plain
+from stress.states.story import EMPTY_LSN, Keys, Story, everything, plain
 
 NEW = b"new after the crash"
 
@@ -57,11 +56,6 @@ class Outcome:
     recovery: Trace = field(default_factory=Trace)
     opened_at: int = 0
     highest: int = 0
-
-
-def owed(story: Story, promise: Promise, *, killed: bool) -> int:
-    """The least LSN after a power cut, or after a kill."""
-    return promise.os if killed else promise.full
 
 
 def verify(story: Story, case: Case, expected: Keys | None = None) -> Outcome:
@@ -205,8 +199,3 @@ def keep_evidence(directory: Path, story: Story, case: Case, why: str) -> Path:
     }
     (home / "story.json").write_text(json.dumps(told, indent=1))
     return home
-
-
-def options_of(story: Story) -> EngineOptions:
-    """What the engine was opened with."""
-    return story.options

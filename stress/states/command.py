@@ -2,13 +2,15 @@
 
 Owns: what each tier enumerates, its figures, and what is printed and kept where a state is not recovered.
 
-The seed fixes which workloads are drawn and which states; time stamps and salts within the files are each run's
-own, so a failing state itself is kept as evidence: `python -m stress states --again DIRECTORY` recovers it.
+The seed fixes which workloads are drawn and which states; time stamps and salts within the files are each
+run's own, so a failing state itself is kept as evidence: `python -m stress states --again DIRECTORY` recovers
+it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import sys
@@ -21,8 +23,8 @@ from pathlib import Path
 from durability.rig import Machine
 
 from stress.states import generations, workloads
-from stress.states.cases import cases_of, cases_of_story
-from stress.states.check import Case, Outcome, Violation, keep_evidence, verify
+from stress.states.cases import cases_of, cases_of_story, holes_of
+from stress.states.check import Case, Violation, keep_evidence, verify
 from stress.states.disk import Disk
 from stress.states.story import Promise, Story, everything, plain, small_options
 
@@ -46,7 +48,7 @@ class Tier:
 
 
 TIERS = {
-    "quick": Tier(5_000, 1, 12, (None, 40, 40), 12, 6),
+    "quick": Tier(5_000, 1, 10, (None, 25, 25), 8, 4),
     "nightly": Tier(200_000, 200, 60, (None, None, None), 1_000, 400),
 }
 
@@ -55,45 +57,45 @@ TIERS = {
 class Tally:
     """What was seen."""
 
-    states: int = 0
     fingerprints: set[int] = field(default_factory=set)
+    """Of all states, each counted once."""
     refused: int = 0
     cuts: int = 0
     in_recovery: Counter[int] = field(default_factory=Counter)
     workloads: Counter[int] = field(default_factory=Counter)
     compared: int = 0
+    holes: int = 0
     violations: int = 0
 
 
-class Run:
-    """One run of a tier."""
+class Enough(Exception):
+    """The first violation was wanted only."""
 
-    def __init__(self, tier: Tier, seed: int, evidence: Path) -> None:
-        self.tier, self.seed, self.evidence = tier, seed, evidence
+
+class Run:
+    """One run of a tier. ``first``: it ends at the first violation."""
+
+    def __init__(self, tier: Tier, seed: int, evidence: Path, *, first: bool = False) -> None:
+        self.tier, self.seed, self.evidence, self.first = tier, seed, evidence, first
         self.chance = random.Random(seed)
         self.tally = Tally()
 
     def all(self) -> None:
         """Everything of the tier, long stories first."""
-        tier = self.tier
-        stories = [workloads.run(workloads.LONG)]
-        stories += [workloads.run(workloads.shuffled(self.chance, 30)) for _ in range(min(tier.stories, 1))]
-        deep: list[tuple[Story, Case]] = []
-        for number in range(tier.stories + 1):
-            story = stories[number] if number < len(stories) else self._drawn()
-            cases = cases_of_story(story, self.chance, tier.samples)
-            share = -(-tier.recoveries // (tier.stories + 1))
-            deep = [(story, case) for case in self.chance.sample(cases, min(share, len(cases)))]
-            self._check_all(story, cases)
+        share = -(-self.tier.recoveries // (self.tier.stories + 1))
+        for number in range(self.tier.stories + 1):
+            steps = workloads.LONG if number == 0 else workloads.shuffled(self.chance, 30)
+            story = workloads.run(steps)
+            cases = cases_of_story(story, self.chance, self.tier.samples)
+            for case in cases:
+                self._check(story, case)
+            self._holes(story)
             self._compare(story)
-            for _, case in deep:
+            for case in self.chance.sample(cases, min(share, len(cases))):
                 self._crash_in_recovery(story, case)
-        for length, limit in enumerate(tier.short, 1):
+        for length, limit in enumerate(self.tier.short, 1):
             self._short(length, limit)
         self._killed()
-
-    def _drawn(self) -> Story:
-        return workloads.run(workloads.shuffled(self.chance, 30))
 
     def _short(self, length: int, limit: int | None) -> None:
         chosen = list(workloads.words(length))
@@ -101,7 +103,8 @@ class Run:
             chosen = self.chance.sample(chosen, limit)
         for steps in chosen:
             story = workloads.run(steps, workloads.BASE)
-            self._check_all(story, cases_of_story(story, self.chance, self.tier.samples, story.starts[-1]))
+            for case in cases_of_story(story, self.chance, self.tier.samples, story.starts[-1]):
+                self._check(story, case)
             self._compare(story)
             self.tally.workloads[length] += 1
 
@@ -120,26 +123,26 @@ class Run:
 
     # ------------------------------------------------------------------------------------------ checks
 
-    def _check_all(self, story: Story, cases: list[Case]) -> None:
-        for case in cases:
-            self._check(story, case)
-
-    def _check(self, story: Story, case: Case) -> Outcome | None:
-        number = case.found.fingerprint()
-        if number not in self.tally.fingerprints:
-            self.tally.fingerprints.add(number)
-            self.tally.states += 1
+    def _check(self, story: Story, case: Case) -> None:
+        self.tally.fingerprints.add(case.found.fingerprint())
         try:
             outcome = verify(story, case)
         except Violation as error:
             self._report(story, case, str(error))
-            return None
+            return
         self.tally.refused += outcome.refused
         self.tally.cuts += outcome.cuts
-        return outcome
+
+    def _holes(self, story: Story) -> None:
+        """Not counted among the states: no crash leaves them."""
+        for case in holes_of(story):
+            try:
+                self.tally.holes += verify(story, case).refused
+            except Violation as error:
+                self._report(story, case, str(error))
 
     def _crash_in_recovery(self, story: Story, case: Case, depth: int = 1) -> None:
-        """The recovery of a state is itself cut off everywhere, and what is left recovered: it gives the same."""
+        """The recovery of a state is itself cut off everywhere; what that leaves gives the same again."""
         try:
             outcome = verify(story, case)
         except Violation:
@@ -152,10 +155,7 @@ class Run:
         cases = cases_of(trace, lambda place: promise, self.chance, 4, refusable=False)
         further = set(self.chance.sample(range(len(cases)), min(2, len(cases)))) if depth == 1 else set()
         for number, one in enumerate(cases):
-            fingerprint = one.found.fingerprint()
-            if fingerprint not in self.tally.fingerprints:
-                self.tally.fingerprints.add(fingerprint)
-                self.tally.states += 1
+            self.tally.fingerprints.add(one.found.fingerprint())
             self.tally.in_recovery[depth] += 1
             try:
                 verify(story, one, outcome.keys)
@@ -180,12 +180,15 @@ class Run:
             kept = keep_evidence(self.evidence, story, case, why)
             print(f"  {case.how}\n  kept: {kept}; again: python -m stress states --again {kept}")
         sys.stdout.flush()
+        if self.first:
+            raise Enough
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("--tier", choices=sorted(TIERS), default="quick")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first", action="store_true", help="ends at the first violation")
     parser.add_argument(
         "--evidence", type=Path, help="where failing states are kept (default: a new directory)"
     )
@@ -204,15 +207,17 @@ def main(arguments: argparse.Namespace) -> int:
     )
     print(f"seed {arguments.seed}, tier {arguments.tier}")
     tier = TIERS[arguments.tier]
-    run = Run(tier, arguments.seed, evidence)
-    run.all()
+    run = Run(tier, arguments.seed, evidence, first=arguments.first)
+    with contextlib.suppress(Enough):
+        run.all()
     tally, took = run.tally, time.monotonic() - began
     figures = [
-        ("crash_states", tally.states, f">= {tier.wanted}"),
+        ("crash_states", len(tally.fingerprints), f">= {tier.wanted}"),
         ("crash_states_refused_garbage", tally.refused, "counted"),
         ("crash_states_with_a_cut", tally.cuts, "counted"),
         ("crash_states_in_recovery", tally.in_recovery[1], ">= 1"),
         ("crash_states_in_recovery_of_recovery", tally.in_recovery[2], ">= 1"),
+        ("holes_below_D_refused", tally.holes, ">= 1"),
         ("workloads_of_1_2_3_operations", "/".join(str(tally.workloads[n]) for n in (1, 2, 3)), "counted"),
         ("generations_compared", tally.compared, ">= 1"),
         ("crash_state_violations", tally.violations, "0"),
@@ -220,9 +225,10 @@ def main(arguments: argparse.Namespace) -> int:
     ]
     for name, value, wanted in figures:
         print(f"FIGURE {name}: {value} (wanted {wanted})")
-    short = tally.states < tier.wanted or not all(tally.in_recovery[depth] for depth in (1, 2))
-    failed = tally.violations + short
-    print(f"{tally.states - tally.violations} passed, {failed} failed")
+    seen = [tally.in_recovery[1], tally.in_recovery[2], tally.holes, tally.compared]
+    states = len(tally.fingerprints)
+    failed = tally.violations + (states < tier.wanted or not all(seen))
+    print(f"{states - tally.violations} passed, {failed} failed")
     return 1 if failed else 0
 
 

@@ -9,7 +9,7 @@ from durability.rig import Killed, Machine
 
 from stress.states.check import Violation
 from stress.states.disk import Disk
-from stress.states.story import Keys, Story, everything, plain
+from stress.states.story import Entry, Keys, Story, everything, plain
 
 
 def heir_of(story: Story) -> Machine:
@@ -46,7 +46,7 @@ def compare(story: Story) -> None:
             raise Violation(f"the arena's audit: {faults}")
 
 
-def _only(one: Keys, other: Keys) -> list[object]:
+def _only(one: Keys, other: Keys) -> list[tuple[bytes, Entry]]:
     return [(key, entry) for key, entry in one.items() if other.get(key) != entry][:3]
 
 

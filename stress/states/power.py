@@ -1,14 +1,14 @@
 """What a power cut may leave of a directory: the model of the disk.
 
-Owns: the state of a disk under a trace (what is durable, what may be), the pieces that may be there or not, and
-the ways to choose among them.
+Owns: the state of a disk under a trace (what is durable, what may be), the pieces that may be there or not,
+and the ways to choose among them.
 
 The model. Bytes and size of a file are durable once a sync of it has returned, names once a sync of their
-directory has. Everything else is in pieces, each of which is found in any of the versions that it has had since
-then, whatever the others are:
+directory has. Everything else is in pieces, each of which is found in any of the versions that it has had
+since then, whatever the others are:
 
-* a *sector* of 512 bytes: as it was, or as any write since has left it (so each write may be torn anywhere at a
-  sector, lost, or overtaken by a later one); where the file did not reach, zeros or nothing;
+* a *sector* of 512 bytes: as it was, or as any write since has left it (so each write may be torn anywhere at
+  a sector, lost, or overtaken by a later one); where the file did not reach, zeros or nothing;
 * the *size* of a file: the old one, any later one, and some in between where one write made it grow;
 * a *name*: what it meant durably, or what any create, rename or unlink since has made of it; a rename is two
   names;
@@ -28,6 +28,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Any, cast
 
 from durability.recording import Operation, Trace
 
@@ -56,7 +57,7 @@ class Inode:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Something that is found in one of several versions; the first is the durable one, the last the newest."""
+    """Something that is found in one of several versions: the first is durable, the last is the newest."""
 
     kind: str
     """sector, size, name, directory"""
@@ -115,8 +116,7 @@ class Surface:
     def _sync_directory(self, operation: Operation) -> None:
         directory = operation.path
         done = [one for one in self.changes if one[0] < operation.since and _parent(one[1]) == directory]
-        for place, path, _ in done:
-            self.settled = max(self.settled, place)
+        self.settled = max([self.settled, *(place for place, _, _ in done)])
         for path in {one[1] for one in done}:
             newest = max(version for _, name, version in done if name == path)
             self.names[path] = self.names[path][newest:]
@@ -151,13 +151,15 @@ class Surface:
     def state(self, pieces: list[Piece], vector: Vector, last: bytes | None = None) -> Found:
         """The disk with each piece in the version that ``vector`` names. ``last``: what the last write's last
         sector holds instead."""
-        chosen = {(one.kind, one.key): one.versions[at] for one, at in zip(pieces, vector, strict=True)}
+        chosen: dict[tuple[str, object], Any] = {
+            (one.kind, one.key): one.versions[at] for one, at in zip(pieces, vector, strict=True)
+        }
         there = {path for path, had in self.directories.items() if chosen.get(("directory", path), had[0])}
         sectors: dict[int, list[tuple[int, bytes]]] = {}
         for one, at in zip(pieces, vector, strict=True):
             if one.kind == "sector" and at > 0:
-                number, sector = one.key  # type: ignore[misc]
-                sectors.setdefault(number, []).append((sector, one.versions[at]))  # type: ignore[arg-type]
+                file, sector = cast(tuple[int, int], one.key)
+                sectors.setdefault(file, []).append((sector, cast(bytes, one.versions[at])))
         instead = self.last_sector() if last is not None else None
         if instead is not None and last is not None:
             sectors.setdefault(instead[0], []).append((instead[1], last))
@@ -187,13 +189,13 @@ class Surface:
         return (write[0], (write[1] + len(write[2]) - 1) // SECTOR) if write is not None else None
 
     def spoilt(self, pieces: list[Piece], chance: random.Random) -> Iterator[tuple[str, bytes]]:
-        """(`zero` or `garbage`, the last sector) where of the last write another thing than its bytes is found:
-        only bytes that it would have changed."""
+        """(`zero` or `garbage`, the last sector) where of the last write another thing than its bytes is
+        found: only bytes that it would have changed."""
         write = self.last_write()
         where = self.last_sector()
         if write is None or where is None:
             return
-        number, offset, data = write
+        _, offset, data = write
         versions = next((one.versions for one in pieces if one.kind == "sector" and one.key == where), None)
         if versions is None or not isinstance(versions[-1], bytes):
             return

@@ -1,4 +1,4 @@
-"""A workload over one engine in this process, with everything that was promised at each moment, and the model.
+"""A workload over one engine in this process, with all that was promised at each moment, and the model.
 
 Owns: the operations that a workload is made of, and the model: a dict of keys per LSN, computed from the
 operations alone.
@@ -17,10 +17,10 @@ from typing import Any
 
 from durability.recording import RecordingFiles
 from durability.rig import LEVELS, Machine, key
+
 from memdb.durability.files import Files
 from memdb.options import EngineOptions
 from memdb.shm import _kernel as kernel
-
 from stress.states.disk import Disk
 
 SECOND_US = 1_000_000
@@ -175,7 +175,7 @@ class Story:
         elif name == "range":
             self.delete_range("a", "c", level)
         elif name == "several":
-            self.several({one: b"%d" % number * 400 for one in "abd"}, level)
+            self.several(dict.fromkeys("abd", b"%d" % number * 400), level)
         elif name == "validated":
             self.validated("a", "v", b"read %d" % number, level)
         elif name == "expiring":
@@ -222,7 +222,10 @@ class Story:
         self._commit([operation], level, _set(name, value, expires_us))
 
     def delete(self, name: str, level: str) -> None:
-        self._commit([{"op": "delete", "key": key(name)}], level, lambda keys, lsn: keys.pop(key(name), None))
+        def effect(keys: Keys, lsn: int) -> None:
+            keys.pop(key(name), None)
+
+        self._commit([{"op": "delete", "key": key(name)}], level, effect)
 
     def delete_range(self, first: str, stop: str, level: str) -> None:
         def effect(keys: Keys, lsn: int) -> None:

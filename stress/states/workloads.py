@@ -21,11 +21,12 @@ ALPHABET = (
 )
 BASE = ("put:full", "put:os", "checkpoint", "put:os")
 """What every short workload begins with: two keys, a checkpoint, something in the log that is not synced."""
-LONG = (
-    "put:full put:os put:memory checkpoint put:full delete:os validated:full rotate expiring:os range:full put:os "
-    "put:memory put:full checkpoint put:os clear_wal put:full put:os reopen put:memory put:os delete:full sync "
-    "several:os put:full compact put:os rotate several:full checkpoint put:memory reopen put:os several:os put:full"
-).split()
+_LONG = """
+put:full put:os put:memory checkpoint put:full delete:os validated:full rotate expiring:os range:full put:os
+put:memory put:full checkpoint put:os clear_wal put:full put:os reopen put:memory put:os delete:full sync
+several:os put:full compact put:os rotate several:full checkpoint put:memory reopen put:os several:os put:full
+"""
+LONG = _LONG.split()
 
 
 def words(length: int) -> Iterator[tuple[str, ...]]:
