@@ -10,27 +10,38 @@ answered as in doubt adds a state that may be. Promises are positions in it: not
 back after a kill, nothing before ``durable`` after a power cut.
 """
 
+import contextlib
 import errno
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from durability.faulty import SHORT, Call, Disk, Fault
 from durability.rig import Machine, key, options
 
 from memdb import errors
-from memdb.durability import manifest
+from memdb.durability import manifest, segments
 from memdb.durability.files import Files, MemoryFiles
 from memdb.shm import _kernel as kernel
 
-__all__ = ["Story", "Violation", "calls_of", "play"]
+__all__ = ["Story", "Violation", "calls_of", "play", "small_segments"]
 
 State = dict[str, bytes]
 _REFUSED = frozenset({-1, -11})
 _UNKNOWN = -8
 _NONE = -100
 _ROUNDS = 4
+
+
+@contextlib.contextmanager
+def small_segments() -> Iterator[None]:
+    """Logs begin with 64 KiB instead of 1 MiB: a life takes a fifth of the time, and nothing else changes."""
+    usual, segments.FIRST_BYTES = segments.FIRST_BYTES, 64 << 10  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        segments.FIRST_BYTES = usual  # type: ignore[misc]
 
 
 class Violation(AssertionError):
