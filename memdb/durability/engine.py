@@ -236,7 +236,7 @@ class DurableEngine(Opening):
             return self._recovered()
         self._wal.detach(self.commit)
         commit = self._make_commit(store, base)
-        self._wal.begin_anew(commit, base, after)
+        self._wal.begin_anew(commit, base, after, entry.lsn)
         self._wal.durable_lsn = base
         self._install(store, commit, base)
         self._show()
@@ -324,7 +324,8 @@ class DurableEngine(Opening):
             )
 
     def _drain(self) -> None:
-        """Steps until nothing that was taken waits for an answer: with the intake closed, this ends."""
+        """Steps until nothing that was taken, or left by a client that has gone, waits for an answer: with the
+        intake closed, this ends."""
         while True:
             event = self.commit.step()
             if event == -kernel.EVENT_ROTATE:
@@ -338,7 +339,7 @@ class DurableEngine(Opening):
             if self._options.logged:
                 self._wal.sync(self.commit)
             now = self.commit.figures()
-            if now["pending"] == 0 and now["published_lsn"] == now["applied_lsn"] and event <= 0:
+            if now["pending"] == 0 and now["published_lsn"] == now["applied_lsn"] and event == 0:
                 return
 
     # --------------------------------------------------------------------------------------- checkpoints

@@ -8,10 +8,12 @@ Invariants:
 * What is durable is what ``datasync`` (bytes, size) and ``sync_dir`` (names) have returned for; nothing else
   is assumed. ``MemoryFiles`` keeps exactly that apart, by sectors of 512 bytes, so that a test can take away
   the rest.
-* ``MemoryFiles.on_operation`` is called before every change and ``on_read`` before everything else: a test
-  counts, kills or fails there; ``on_write`` says how many bytes of a write are taken. A sync that
-  fails there loses what it should have written, as the page cache does: it stays readable, and a later sync that
-  succeeds does not make it durable.
+* ``MemoryFiles.on_operation`` is called before every change, and ``on_read`` before everything else: a test
+  counts, kills or fails there; ``on_write`` says how many bytes of a write are taken. A sync that fails there
+  loses what it should have written, as the page cache does: it stays readable, and a later sync that succeeds
+  does not make it durable.
+* The kernel's loop writes the log through ``File.descriptor`` by itself. A file that has a ``watcher`` tells
+  it of these writes, so that nothing goes past the seam unseen.
 """
 
 import abc
@@ -24,7 +26,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["Clock", "File", "Files", "MemoryFiles", "RealClock", "RealFiles", "SettableClock"]
+__all__ = ["Clock", "File", "Files", "MemoryFiles", "RealClock", "RealFiles", "SettableClock", "Watcher"]
 
 SECTOR: Final = 512
 _ZEROS: Final = bytes(1 << 20)
@@ -69,12 +71,26 @@ class SettableClock(Clock):
         return self.now_us / 1e6
 
 
+class Watcher(abc.ABC):
+    """Is told of each write that the kernel's loop makes through a file's descriptor, in its thread."""
+
+    @abc.abstractmethod
+    def before(self, data: bytes, offset: int) -> None:
+        """It is about to write. OSError: it does not, and the write has failed with that."""
+
+    @abc.abstractmethod
+    def after(self, data: bytes, offset: int) -> None:
+        """It has written this (fewer bytes than it wanted, if the write was short)."""
+
+
 class File(abc.ABC):
     """One open file. All offsets and sizes in bytes; errors are OSError."""
 
     path: str
     descriptor: int | None = None
     """A real descriptor that the kernel's loop may write through, or None."""
+    watcher: Watcher | None = None
+    """Whom the kernel's loop tells when it does."""
 
     @abc.abstractmethod
     def pread(self, length: int, offset: int) -> bytes:

@@ -24,7 +24,7 @@ from typing import Final
 
 from memdb.durability import checkpoints, manifest, retention, segments
 from memdb.durability.failures import log_failed
-from memdb.durability.files import Clock, File, Files
+from memdb.durability.files import Clock, File, Files, Watcher
 from memdb.durability.manifest import Manifest, SegmentEnd, SegmentEntry
 from memdb.errors import CorruptionError, LogFailed
 from memdb.options import EngineOptions
@@ -35,6 +35,7 @@ __all__ = ["LSN_STEP", "SegmentLog"]
 LSN_STEP: Final = 1 << 20
 _SYNC_WAIT: Final = 600.0
 _Job = Callable[[], None]
+_Sink = int | Callable[[bytes, int], int] | tuple[int, Watcher]
 
 
 class SegmentLog:
@@ -92,15 +93,15 @@ class SegmentLog:
 
     # ------------------------------------------------------------------------------------------ segments
 
-    def begin(self, commit: kernel.Commit, base: int, after: Manifest, *, needed: int = 0) -> None:
+    def begin(self, commit: kernel.Commit, base: int, after: Manifest, follows: int) -> None:
         """Opens a new segment behind a recovery: numbers go on above ``base``, of which all is durable or
-        left out.
+        left out. ``follows``: the LSN of the state that its commits are applied to.
 
         ``after``: the next manifest but for the new segment; it is stored here, so that this is where a
         recovery counts. OSError: not done; called again with the same commit loop it goes on where it stopped.
         """
         if self._unnamed is None:
-            self._unnamed = self._begin(commit, base, after, needed)
+            self._unnamed = self._begin(commit, base, after, follows)
         self.store(self._unnamed)
         self._unnamed = None
         try:
@@ -110,21 +111,21 @@ class SegmentLog:
             self._log.warning("leftovers are left to the next start: %s", error)
         self._prepare_spare()
 
-    def begin_anew(self, commit: kernel.Commit, base: int, after: Manifest) -> None:
+    def begin_anew(self, commit: kernel.Commit, base: int, after: Manifest, follows: int) -> None:
         """`begin` for another commit loop than the one whose log has failed."""
         self.forget_failure()
-        self.begin(commit, base, after)
+        self.begin(commit, base, after, follows)
 
     def forget_failure(self) -> None:
         """What has failed belongs to a commit loop that is given up."""
         self._unnamed = self._ended = self.failure = None
 
-    def _begin(self, commit: kernel.Commit, base: int, after: Manifest, needed: int) -> Manifest:
+    def _begin(self, commit: kernel.Commit, base: int, after: Manifest, follows: int) -> Manifest:
         previous = after.segments[-1] if after.segments else None
         number = after.next_segment
         if number <= self._risked:  # two on: the half of the failed segment is needed until the fence counts
             number = self._risked + 2
-        file, header = self._take_or_make(segments.FIRST_BYTES, needed, number, after.database)
+        file, header = self._take_or_make(segments.FIRST_BYTES, 0, number, after.database)
         link = kernel.Link(
             base + LSN_STEP,
             previous.number if previous else 0,
@@ -133,7 +134,9 @@ class SegmentLog:
             after.term,
         )
         self._enter(commit, file, header, link, base)
-        entry = SegmentEntry(header.number, header.salt, header.capacity, _covered(after, base), after.term)
+        entry = SegmentEntry(
+            header.number, header.salt, header.capacity, base, after.term, follows_lsn=follows
+        )
         return after.with_segment(entry, lsn_limit=link.lsn_limit)
 
     def rotate(self, commit: kernel.Commit) -> int:
@@ -263,8 +266,10 @@ class SegmentLog:
         self._synced[header.number] = commit.figures()["written"]
         commit.set_lsn(base, link.lsn_limit)
 
-    def _sink(self, file: File) -> int | Callable[[bytes, int], int]:
-        return file.descriptor if file.descriptor is not None else file.pwrite
+    def _sink(self, file: File) -> _Sink:
+        if file.descriptor is None:
+            return file.pwrite
+        return file.descriptor if file.watcher is None else (file.descriptor, file.watcher)
 
     def _take_or_make(
         self, previous: int, needed: int, number: int, database: bytes
@@ -471,15 +476,6 @@ class SegmentLog:
         for file in self._open.values():
             file.close()
         self._open.clear()
-
-
-def _covered(now: Manifest, base: int) -> int:
-    """The LSN behind which a new segment goes on: ``base``, unless the log before it ends lower. Then what is between
-    is in the newest checkpoint, and above that no number was ever visible."""
-    previous = now.segments[-1].end if now.segments else None
-    if previous is None:
-        return base
-    return min(base, max([previous.lsn, *(one.lsn for one in now.checkpoints)]))
 
 
 def _retired_checkpoints(files: Files, now: Manifest) -> list[str]:
