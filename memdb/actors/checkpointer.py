@@ -137,7 +137,11 @@ def _perform(worker: _Checkpointer, message: Message) -> Message:
     except errors.Error as error:
         return {"error": error.to_wire()}
     except OSError as error:
-        what = "the checkpoint could not be written" if message["op"] == "checkpoint" else "check() could not read"
+        what = (
+            "the checkpoint could not be written"
+            if message["op"] == "checkpoint"
+            else "check() could not read"
+        )
         then = "nothing is lost, the log keeps what it would have held, and the next one is tried by itself"
         return {"error": disk_error(error, what, file="checkpoints", then=then).to_wire()}
 

@@ -31,7 +31,9 @@ def next_step(number: int) -> str:
     return _NEXT.get(number, _LOOK)
 
 
-def disk_error(error: OSError, what: str, *, file: str = "", then: str = "nothing is lost") -> DiskFullError | DiskError:
+def disk_error(
+    error: OSError, what: str, *, file: str = "", then: str = "nothing is lost"
+) -> DiskFullError | DiskError:
     """``what`` could not be done. ``file`` if the error does not know; ``then``: what goes on meanwhile."""
     number = error.errno or errno.EIO
     path = file if error.filename is None else os.fsdecode(error.filename) or "the directory"
