@@ -114,9 +114,14 @@ class SegmentLog:
         self._prepare_spare()
 
     def begin_anew(self, commit: kernel.Commit, base: int, after: Manifest, follows: int) -> None:
-        """`begin` for another commit loop than the one whose log has failed."""
+        """`begin` for another commit loop than the one whose log has failed. OSError: all is as it was before."""
+        before = self._unnamed, self._ended, self.failure
         self.forget_failure()
-        self.begin(commit, base, after, follows)
+        try:
+            self.begin(commit, base, after, follows)
+        except OSError:
+            self._unnamed, self._ended, self.failure = before
+            raise
 
     def forget_failure(self) -> None:
         """What has failed belongs to a commit loop that is given up."""

@@ -375,7 +375,8 @@ def play(fault: Fault | None, *, broken_log: bool = False) -> Story:
     """Plays the life under a fault; Violation with the fault in its text. The story, for its figures."""
     story = Story(Disk(fault), broken_log=broken_log)
     try:
-        story.play()
+        with small_segments():
+            story.play()
     except Violation as violation:
         raise Violation(f"{fault}{', log broken' if broken_log else ''}: {violation}") from violation
     except (errors.Error, OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
