@@ -349,7 +349,8 @@ class DiskFullError(_FileError):
 
 
 class DiskError(_FileError):
-    """The file system refused something to the engine; nothing that counts was changed. ``file``, ``errno``."""
+    """The file system refused something to the engine; nothing that counts was changed. ``file``,
+    ``errno``."""
 
     code = "disk"
 

@@ -256,7 +256,8 @@ class DurableEngine(Opening):
 
     def sync(self) -> int:
         """Makes all that was committed durable, with its mark in the log; the LSN. LogFailed."""
-        self._refuse_failed()
+        if isinstance(self._failure, LogFailed) or not self._wal.takes_deletes:
+            self._refuse_failed()  # else the disk is full, and what was deleted since can be synced
         if not self._options.logged:
             return int(self.store.published)
         try:
@@ -324,7 +325,8 @@ class DurableEngine(Opening):
             )
 
     def _drain(self) -> None:
-        """Steps until nothing that was taken, or left by a client that has gone, waits for an answer: with the
+        """Steps until nothing that was taken, or left by a client that has gone, waits for an answer: with
+        the
         intake closed, this ends."""
         while True:
             event = self.commit.step()

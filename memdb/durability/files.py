@@ -179,14 +179,21 @@ class Files(abc.ABC):
 
     def write_durably(self, path: str, data: bytes) -> None:
         """Creates or replaces ``path``: beside it, synced, renamed, its directory synced."""
-        beside = f"{path}.tmp"
-        file = self.open(beside, write=True, create=True)
+        self.prepare(path, data)
+        self.replace(path)
+
+    def prepare(self, path: str, data: bytes) -> None:
+        """The first half of `write_durably`: what needs room on the disk."""
+        file = self.open(f"{path}.tmp", write=True, create=True)
         try:
             file.write_all(data, 0)
             file.datasync()
         finally:
             file.close()
-        self.rename(beside, path)
+
+    def replace(self, path: str) -> None:
+        """The second half of `write_durably`: what was prepared takes the place."""
+        self.rename(f"{path}.tmp", path)
         self.sync_dir(path.rpartition("/")[0])
 
 

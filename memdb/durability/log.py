@@ -86,8 +86,12 @@ class SegmentLog:
 
     def store(self, after: Manifest) -> None:
         """Makes ``after`` the truth. OSError: it may or may not be."""
+        manifest.prepare(self.files, after)
+        self._put_in_force(after)
+
+    def _put_in_force(self, after: Manifest) -> None:
         try:
-            manifest.store(self.files, after)
+            manifest.put_in_force(self.files)
         except OSError:
             self._risked = max(self._risked, after.next_segment - 1)
             raise
@@ -100,7 +104,8 @@ class SegmentLog:
         left out. ``follows``: the LSN of the state that its commits are applied to.
 
         ``after``: the next manifest but for the new segment; it is stored here, so that this is where a
-        recovery counts. OSError: not done; called again with the same commit loop it goes on where it stopped.
+        recovery counts. OSError: not done; called again with the same commit loop it goes on where it
+        stopped.
         """
         if self._unnamed is None:
             self._unnamed = self._begin(commit, base, after, follows)
@@ -114,7 +119,8 @@ class SegmentLog:
         self._prepare_spare()
 
     def begin_anew(self, commit: kernel.Commit, base: int, after: Manifest, follows: int) -> None:
-        """`begin` for another commit loop than the one whose log has failed. OSError: all is as it was before."""
+        """`begin` for another commit loop than the one whose log has failed. OSError: all is as it was
+        before."""
         before = self._unnamed, self._ended, self.failure
         self.forget_failure()
         try:
@@ -151,7 +157,9 @@ class SegmentLog:
         called again it goes on where it stopped."""
         if self._unnamed is None:
             self._unnamed = self._rotate(commit)
-        self.store(self._unnamed)
+            self._put_in_force(self._unnamed)
+        else:
+            self.store(self._unnamed)
         self._unnamed = self._ended = None
         number = self.current.segments[-1].number
         self._close_old(number)
@@ -159,6 +167,9 @@ class SegmentLog:
         return number
 
     def _rotate(self, commit: kernel.Commit) -> Manifest:
+        """The manifest that names the new segment, prepared. What needs room on the disk is done before
+        the old
+        segment is left: where there is none, deletes go on in it."""
         figures = commit.figures()
         self.sync(commit)
         figures = commit.figures() | {"segment_needed": figures["segment_needed"]}
@@ -167,12 +178,19 @@ class SegmentLog:
         file, header = self._take_or_make(
             figures["capacity"], figures["segment_needed"], now.next_segment, now.database
         )
-        self._ended = now.with_end(figures["segment"], end)
         limit = figures["applied_lsn"] + LSN_STEP
         link = kernel.Link(limit, figures["segment"], end.lsn, end.crc, now.term)
-        self._enter(commit, file, header, link, end.lsn)
         entry = SegmentEntry(header.number, header.salt, header.capacity, end.lsn, now.term)
-        return self._ended.with_segment(entry, lsn_limit=max(limit, now.lsn_limit))
+        ended = now.with_end(figures["segment"], end)
+        after = ended.with_segment(entry, lsn_limit=max(limit, now.lsn_limit))
+        try:
+            manifest.prepare(self.files, after)
+        except OSError:
+            self._put_back(file, header)
+            raise
+        self._ended = ended
+        self._enter(commit, file, header, link, end.lsn)
+        return after
 
     def resume(
         self,
@@ -241,7 +259,8 @@ class SegmentLog:
         """The next manifest after a failed log (rule L5).
 
         The old file counts as far as it is known durable (``durable`` bytes of its ``image``); what was
-        published beyond that is in the new checkpoint only. Numbers go on above ``base``. If the file is named
+        published beyond that is in the new checkpoint only. Numbers go on above ``base``. If the file is
+        named
         nowhere, nothing was committed into it, and all before it was durable.
         """
         entry = now.segments[-1]
@@ -293,6 +312,12 @@ class SegmentLog:
             doubled = segments.FIRST_BYTES // 2 if first else previous
             capacity = segments.next_capacity(doubled, self.options.segment_bytes, needed)
             return segments.create(self.files, database, number, capacity, self._clock.time_us())
+
+    def _put_back(self, file: File, header: segments.SegmentHeader) -> None:
+        """A segment that was taken and not begun is the spare again."""
+        with self._spare_lock:
+            self._spare = file, header
+            self._taken = header.number - 1
 
     def _prepare_spare(self) -> None:
         if not self.threads:

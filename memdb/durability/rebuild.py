@@ -349,8 +349,10 @@ def replay_buffer(segs: EngineSegments, store: kernel.Store, after_lsn: int) -> 
 def flush_log_buffer(files: Files, segs: EngineSegments, found: Manifest) -> None:
     """Writes and syncs what files of the log lack and the buffer has: same bytes, same place (rule C4).
 
-    What was written and is not known durable is written again: a sync of it may have failed, and then the next
-    one would succeed without writing it. A segment that the manifest does not name yet has no commits, and is left alone.
+    What was written and is not known durable is written again: a sync of it may have failed, and then the
+    next
+    one would succeed without writing it. A segment that the manifest does not name yet has no commits, and
+    is left alone.
     """
     named = {one.number: one.salt for one in found.segments if one.end is None}
     for number, salt, image, synced in buffer_halves(segs):

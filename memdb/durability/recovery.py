@@ -378,8 +378,10 @@ def _quarantine(files: Files, cut: Cut) -> None:
 def _persist(files: Files, piece: _Piece) -> None:
     """Makes what was read of the open segment durable.
 
-    Read it was from the page cache, perhaps after a sync that had failed: then these pages count as clean, and
-    the next sync would succeed without writing them. So what is not known durable is written again, same bytes,
+    Read it was from the page cache, perhaps after a sync that had failed: then these pages count as clean,
+    and
+    the next sync would succeed without writing them. So what is not known durable is written again, same
+    bytes,
     same place (rule L1).
     """
     end = piece.judgement.end
@@ -393,7 +395,8 @@ def _persist(files: Files, piece: _Piece) -> None:
 
 
 def _not_known_durable(image: bytes, end: int, salt: int, durable_lsn: int) -> int:
-    """An offset before which all was synced: a record stands there that is older than the newest durable one."""
+    """An offset before which all was synced: a record stands there that is older than the newest durable
+    one."""
     low, high = kernel.SEGMENT_HEADER, end
     while high - low > _PIECE:
         middle = (low + high) // 16 * 8

@@ -173,7 +173,8 @@ def test_a_way_back_whose_manifest_fails_is_begun_anew_with_another_segment() ->
 
 
 def test_a_successor_fences_a_log_that_failed_right_after_a_rotation() -> None:
-    """Its link was synced, but the log buffer did not say so: the fence cut the link off, and recovery failed."""
+    """Its link was synced, but the log buffer did not say so: the fence cut the link off, and recovery
+    failed."""
     machine = Machine().start()
     machine.set("a", b"1", "full")
     machine.engine.rotate()
@@ -195,7 +196,8 @@ def _fail_one_sync(machine: Machine) -> None:
 
 
 def test_a_successor_believes_no_sync_after_one_that_failed() -> None:
-    """Invariant 11: the writer died before anybody knew of the failure. A sync of clean pages proves nothing."""
+    """Invariant 11: the writer died before anybody knew of the failure. A sync of clean pages proves
+    nothing."""
     machine = Machine().start()
     machine.set("a", b"1", "full")
     request = machine.submit([{"op": "set", "key": key("b"), "value": b"2\0"}], "full")
