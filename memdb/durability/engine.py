@@ -326,8 +326,7 @@ class DurableEngine(Opening):
 
     def _drain(self) -> None:
         """Steps until nothing that was taken, or left by a client that has gone, waits for an answer: with
-        the
-        intake closed, this ends."""
+        the intake closed, this ends."""
         while True:
             event = self.commit.step()
             if event == -kernel.EVENT_ROTATE:

@@ -45,9 +45,8 @@ def disk_error(
 def log_failed(path: str, number: int, what: str) -> LogFailed:
     """A write or sync of the log was refused, which is final for that file (rule L5)."""
     return LogFailed(
-        f"a {what} of {path} failed: {os.strerror(number)} (errno {number}): it is not tried again, and
-        commits are "
-        f"refused until a new log is begun. Reads go on; {next_step(number)}",
+        f"a {what} of {path} failed: {os.strerror(number)} (errno {number}): it is not tried again, "
+        f"and commits are refused until a new log is begun. Reads go on; {next_step(number)}",
         file=path,
         errno=number,
     )

@@ -168,8 +168,7 @@ class SegmentLog:
 
     def _rotate(self, commit: kernel.Commit) -> Manifest:
         """The manifest that names the new segment, prepared. What needs room on the disk is done before
-        the old
-        segment is left: where there is none, deletes go on in it."""
+        the old segment is left: where there is none, deletes go on in it."""
         figures = commit.figures()
         self.sync(commit)
         figures = commit.figures() | {"segment_needed": figures["segment_needed"]}
