@@ -25,7 +25,7 @@ from typing import Final
 from memdb.durability import checkpoints, manifest, retention, segments
 from memdb.durability.failures import log_failed
 from memdb.durability.files import Clock, File, Files, Watcher
-from memdb.durability.manifest import Manifest, SegmentEnd, SegmentEntry
+from memdb.durability.manifest import CheckpointEntry, Manifest, SegmentEnd, SegmentEntry
 from memdb.errors import CorruptionError, LogFailed
 from memdb.options import EngineOptions
 from memdb.shm import _kernel as kernel
@@ -56,6 +56,8 @@ class SegmentLog:
         self._spare_lock = threading.Lock()
         self._taken = 0  # the newest segment that is in use
         self._unnamed: Manifest | None = None  # names the segment that was begun; not stored yet
+        self.risked_checkpoints: tuple[CheckpointEntry, ...] = ()
+        """Named by manifests whose storing has failed: perhaps one of these counts, so none may be replaced."""
         self._ended: Manifest | None = None  # the open segment was ended, and its successor is not whole yet
         self._risked = (
             0  # the newest segment that a manifest names whose storing has failed: perhaps it counts
@@ -94,8 +96,9 @@ class SegmentLog:
             manifest.put_in_force(self.files)
         except OSError:
             self._risked = max(self._risked, after.next_segment - 1)
+            self.risked_checkpoints += after.checkpoints
             raise
-        self.manifest = after
+        self.manifest, self.risked_checkpoints = after, ()
 
     # ------------------------------------------------------------------------------------------ segments
 

@@ -435,9 +435,9 @@ class Opening:
         """A checkpoint of the published state: the one that the manifest names already, if it reads through.
 
         Else a new one. A named file is not replaced while it is sound: until the next manifest is durable,
-        the old one is what counts.
+        the old one is what counts, or one whose storing has failed after it had been renamed.
         """
-        for entry in self._wal.current.checkpoints:
+        for entry in (*self._wal.current.checkpoints, *self._wal.risked_checkpoints):
             if entry.lsn == published:
                 try:
                     checkpoints.verify(self._files, entry)

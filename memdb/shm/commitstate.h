@@ -27,7 +27,7 @@ struct memdb_staging { /* frames of one request */
     uint8_t *bytes;
     uint64_t len, cap;
     uint32_t frames;
-    uint8_t too_large, broken;
+    uint8_t too_large, no_memory, broken;
 };
 
 struct memdb_client {

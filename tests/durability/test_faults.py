@@ -172,6 +172,30 @@ def test_a_way_back_whose_manifest_fails_is_begun_anew_with_another_segment() ->
     assert machine.reboot(machine.files.crash(lambda *_: False)).start().names() == found
 
 
+def test_a_second_attempt_at_the_way_back_leaves_the_first_ones_checkpoint_alone() -> None:
+    """The first one's manifest may be in force: it names that very file."""
+    machine = Machine().start()
+    machine.set("a", b"1", "full")
+    machine.set("b", b"2", "os")  # visible, and durable in no log: only the checkpoint of the way back has it
+    machine.files.on_operation = _refuse(errno.EIO, "datasync", "wal/")
+    machine.settle(machine.submit([{"op": "set", "key": key("lost"), "value": b"2\0"}], "full"))
+    machine.engine.run(0.0)
+
+    for where in ("", "checkpoints"):
+
+        def fail(kind: str, path: str, where: str = where) -> None:
+            if kind == "sync_dir" and path == where:
+                raise OSError(errno.EIO, "broken disk", path)
+
+        machine.files.on_operation = fail
+        try:
+            machine.engine.way_back()
+        except OSError as error:
+            assert error.filename == where
+    machine.files.on_operation = None
+    assert machine.reboot().start().names() == {"a": b"1", "b": b"2"}
+
+
 def test_a_successor_fences_a_log_that_failed_right_after_a_rotation() -> None:
     """Its link was synced, but the log buffer did not say so: the fence cut the link off, and recovery
     failed."""
