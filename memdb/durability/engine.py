@@ -17,8 +17,8 @@ import os
 from dataclasses import replace
 from typing import Any, Final
 
-from memdb.durability import figures
-from memdb.durability.opening import DISK_FULL, ENDING, FAR, RETRY, SERVING, Opening, entry_of
+from memdb.durability import checkpoints, figures
+from memdb.durability.opening import DISK_FULL, ENDING, FAR, RETRY, SERVING, Opening
 from memdb.durability.pressure import AGES_APART, settle
 from memdb.durability.rebuild import PUNCH_FROM, EngineSegments, ViewsStand
 from memdb.errors import ArenaFullError, DiskFullError, Error, LogFailed
@@ -373,7 +373,7 @@ class DurableEngine(Opening):
 
     def checkpoint_finished(self, meta: dict[str, Any]) -> int:
         """Makes a written checkpoint count, and retires what this allows; its LSN. LogFailed, OSError."""
-        entry = entry_of(meta)
+        entry = checkpoints.entry_of(meta)
         self._refuse_failed()
         if entry.lsn > self._wal.durable_lsn:
             self.sync()

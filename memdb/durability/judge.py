@@ -9,6 +9,7 @@ Invariants:
 * Above D a hole is a tear, cut there, even if valid records follow; but a bad record without a whole aligned
   sector of zeros can't be a tear in zero-filled space, and is damage.
 * Checksums come before versions: only a record that checks can be too new.
+* A segment has its full size before its first record: one that is shorter was cut by something else.
 """
 
 from dataclasses import dataclass
@@ -89,7 +90,9 @@ def judge_open(image: bytes, path: str, entry: SegmentEntry, durable_lsn: int) -
     durable = max(durable, durable_lsn, scan.durable_lsn)
     last_lsn = max(scan.last_lsn, entry.after_lsn)
     why = ""
-    if durable > last_lsn:
+    if len(image) < entry.capacity:  # made whole, zeros and all, before it was used
+        why = f"the file ends at byte {len(image)} of {entry.capacity}"
+    elif durable > last_lsn:
         why = f"LSN {durable} was durable, the log can be read up to {last_lsn}"
     elif stray_end > hole and scan.verdict != kernel.RECORD_END and not _can_be_torn(image, scan, entry.salt):
         why = "a record is bad, and no sector of zeros in it: a crash does not do that"
@@ -126,8 +129,7 @@ def damage(path: str, judgement: Judgement, entry: SegmentEntry) -> CorruptionEr
     """The error for a damaged segment."""
     lsn = max(judgement.last_lsn, entry.after_lsn) + 1
     return CorruptionError(
-        f"{path} is damaged: {judgement.why}. Restore the file from a backup, or open with "
-        f"recovery='until_damage' to go on with what comes before LSN {lsn}",
+        f"{path} is damaged from byte {judgement.end} on, where LSN {lsn} should be: {judgement.why}",
         path,
         judgement.end,
         lsn,

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from memdb.durability import checkpoints, manifest, retention, segments
+from memdb.durability import manifest, quarantine, retention, segments
 from memdb.durability.files import Clock, File, Files
 from memdb.durability.manifest import Manifest, SegmentEnd, SegmentEntry
 from memdb.errors import CorruptionError, LogFailed
@@ -88,7 +88,9 @@ class SegmentLog:
             self._unnamed = self._begin(commit, base, after, follows)
         self.store(self._unnamed)
         self._unnamed = None
-        remove_leftovers(self.files, self.current)  # before a spare is made, which no manifest names either
+        # Before a spare is made, which no manifest names either.
+        for path in quarantine.remove_or_move(self.files, self.current):
+            self._log.warning("a file of another database was moved to %s", path)
         self._prepare_spare()
 
     def _begin(self, commit: kernel.Commit, base: int, after: Manifest, follows: int) -> Manifest:
@@ -97,7 +99,7 @@ class SegmentLog:
         link = kernel.Link(
             base + LSN_STEP,
             previous.number if previous else 0,
-            previous.end.lsn if previous and previous.end else 0,
+            follows,
             previous.end.crc if previous and previous.end else 0,
             after.term,
         )
@@ -424,13 +426,3 @@ def _retired_checkpoints(files: Files, now: Manifest) -> list[str]:
     newest = max(named, default="")
     paths = [f"checkpoints/{name}" for name in files.listdir("checkpoints") if name.endswith(".ckpt")]
     return [path for path in paths if path not in named and path < newest]
-
-
-def remove_leftovers(files: Files, now: Manifest) -> None:
-    """At a start, when nothing else runs: deletes unfinished checkpoints and segments that are not the
-    log's."""
-    checkpoints.remove_leftovers(files, frozenset(one.path for one in now.checkpoints))
-    numbers = {one.number for one in now.segments}
-    for number in segments.segment_numbers(files):
-        if number not in numbers:
-            files.unlink(segments.path_of(number))
