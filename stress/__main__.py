@@ -1,4 +1,4 @@
-"""`python -m stress bench [ROWS…]` and `python -m stress run --seconds N`."""
+"""`python -m stress bench [ROWS…]`, `python -m stress run --seconds N`, `python -m stress damage`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from stress import bench, run
+from stress.damage import command as damage
 
 
 def main() -> int:
@@ -16,6 +17,7 @@ def main() -> int:
     run.add_arguments(
         commands.add_parser("run", help="clients and actors are killed while an outside oracle watches")
     )
+    damage.add_arguments(commands.add_parser("damage", help="every way in which the files can be damaged"))
     arguments = parser.parse_args()
     return int(arguments.function(arguments))
 

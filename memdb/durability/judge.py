@@ -69,7 +69,7 @@ def judge_ended(image: bytes, path: str, entry: SegmentEntry) -> Judgement:
     why = "" if whole else "a record that was durable is damaged or gone"
     return Judgement(
         "whole" if whole else "damaged",
-        scan.end_offset,
+        min(scan.end_offset, len(image)),
         scan.last_lsn,
         scan.last_crc,
         scan.durable_lsn,
@@ -84,7 +84,7 @@ def judge_open(image: bytes, path: str, entry: SegmentEntry, durable_lsn: int) -
     """The segment that was written when the writer ended. ``durable_lsn``: D as known from elsewhere."""
     scan = kernel.replay_scan(image, kernel.SEGMENT_HEADER, entry.salt)
     _refuse_newer(scan, image, path, entry)
-    hole = scan.end_offset
+    hole = min(scan.end_offset, len(image))
     stray_end = kernel.last_nonzero(image, hole)
     durable, limit, highest = scan_beyond(image, hole, entry.salt) if stray_end > hole else (0, 0, 0)
     durable = max(durable, durable_lsn, scan.durable_lsn)

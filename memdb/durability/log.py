@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import Final
 
 from memdb.durability import manifest, quarantine, retention, segments
-from memdb.durability.files import Clock, File, Files
+from memdb.durability.files import Clock, File, Files, Watcher
 from memdb.durability.manifest import Manifest, SegmentEnd, SegmentEntry
 from memdb.errors import CorruptionError, LogFailed
 from memdb.options import EngineOptions
@@ -35,6 +35,7 @@ __all__ = ["LSN_STEP", "SegmentLog"]
 LSN_STEP: Final = 1 << 20
 _SYNC_WAIT: Final = 600.0
 _Job = Callable[[], None]
+_Sink = int | Callable[[bytes, int], int] | tuple[int, Watcher]
 
 
 class SegmentLog:
@@ -212,8 +213,10 @@ class SegmentLog:
         self._synced[header.number] = commit.figures()["written"]
         commit.set_lsn(base, link.lsn_limit)
 
-    def _sink(self, file: File) -> int | Callable[[bytes, int], int]:
-        return file.descriptor if file.descriptor is not None else file.pwrite
+    def _sink(self, file: File) -> _Sink:
+        if file.descriptor is None:
+            return file.pwrite
+        return file.descriptor if file.watcher is None else (file.descriptor, file.watcher)
 
     def _take_or_make(
         self, previous: int, needed: int, number: int, database: bytes

@@ -22,9 +22,20 @@ from memdb.durability.report import Cut
 from memdb.errors import CorruptionError
 from memdb.shm import _kernel as kernel
 
-__all__ = ["ALL", "LogAhead", "LogReading", "Piece", "apply", "check_current", "read_log"]
+__all__ = [
+    "ALL",
+    "LogAhead",
+    "LogReading",
+    "Piece",
+    "apply",
+    "check_current",
+    "may_have_held",
+    "most_lsns",
+    "read_log",
+]
 
 ALL: Final = (1 << 48) - 1
+_LEAST_RECORD: Final = 88
 _LOOK: Final = 1 << 20
 """Bytes of an unnamed segment in which a commit would be seen."""
 
@@ -140,14 +151,16 @@ def read_log(files: Files, manifest: Manifest, above: int, mode: str) -> LogRead
         except CorruptionError as error:
             if mode != "until_damage":
                 raise
-            return _stopped(files, reading, rest, None, reached, error.message)
+            return _stopped(files, manifest, reading, rest, None, reached, error.message)
         judgement = piece.judgement
+        if judgement.kind == "damaged" and mode != "until_damage":
+            raise judge.damage(segments.path_of(entry.number), judgement, entry)
+        if judgement.kind == "damaged" and judgement.link is None:  # nothing of it can be kept as a segment
+            return _stopped(files, manifest, reading, rest, None, reached, judgement.why)
         reading.pieces.append(piece)
         if judgement.kind == "damaged":
-            if mode != "until_damage":
-                raise judge.damage(segments.path_of(entry.number), judgement, entry)
             reached = max(reached, judgement.last_lsn)
-            return _stopped(files, reading, rest, piece, reached, judgement.why)
+            return _stopped(files, manifest, reading, rest, piece, reached, judgement.why)
         if judgement.kind == "torn":
             reading.cuts.append(torn(piece, max(reached, judgement.last_lsn)))
             return reading
@@ -195,6 +208,8 @@ def _check_chain(piece: Piece, manifest: Manifest, reached: int) -> None:
     entry, link = piece.entry, piece.judgement.link
     path = segments.path_of(entry.number)
     at = kernel.SEGMENT_HEADER
+    if link is None and piece.judgement.kind == "damaged":
+        return  # that is said of the segment as a whole
     if link is None or link.term != entry.term:
         raise CorruptionError(f"{path} does not begin with its link record", path, at, reached + 1)
     before = [one for one in manifest.segments if one.number < entry.number][-1:]
@@ -222,6 +237,7 @@ def torn(piece: Piece, reached: int) -> Cut:
 
 def _stopped(
     files: Files,
+    manifest: Manifest,
     reading: LogReading,
     rest: Iterable[SegmentEntry],
     first: Piece | None,
@@ -232,26 +248,39 @@ def _stopped(
     reading.damaged = True
     for entry in rest:
         start = first.judgement.end if first is not None and first.entry is entry else 0
-        reading.cuts.append(_rest_of(files, entry, start, reached, why))
+        reading.cuts.append(_rest_of(files, manifest, entry, start, reached, why))
         why = "behind the damage"
     return reading
 
 
-def _rest_of(files: Files, entry: SegmentEntry, start: int, reached: int, why: str) -> Cut:
+def may_have_held(manifest: Manifest, entry: SegmentEntry) -> int:
+    """The highest LSN that a commit in a segment can have had, whatever is left of it."""
+    return entry.end.lsn if entry.end is not None else manifest.lsn_limit
+
+
+def most_lsns(reached: int, length: int) -> int:
+    """The highest LSN that so many bytes behind the commit ``reached`` can hold: they are dense there."""
+    return reached + max(length // _LEAST_RECORD, 1)
+
+
+def _rest_of(
+    files: Files, manifest: Manifest, entry: SegmentEntry, start: int, reached: int, why: str
+) -> Cut:
     path = segments.path_of(entry.number)
-    highest = entry.end.lsn if entry.end is not None else 0
+    highest = max(may_have_held(manifest, entry), reached + 1)
     try:
         file = files.open(path)
     except FileNotFoundError:
-        return Cut(path, 0, 0, reached + 1, max(highest, reached + 1), "missing", "", why)
+        return Cut(path, 0, 0, reached + 1, highest, "missing", "", why)
     try:
         image = segments.read_around(file, file.size(), 0)
     finally:
         file.close()
     found = judge.scan_beyond(image, max(start, kernel.SEGMENT_HEADER), entry.salt)[2]
-    end, last = kernel.last_nonzero(image, start), max(highest, found, reached + 1)
-    kept = quarantine.name_for(path, start)
-    return Cut(path, start, end - start, reached + 1, last, "damage", kept, why)
+    if entry.end is None and len(image) >= entry.capacity:  # all that it held is in these bytes
+        highest = max(found, most_lsns(reached, kernel.last_nonzero(image, start) - start))
+    end, kept = kernel.last_nonzero(image, start), quarantine.name_for(path, start)
+    return Cut(path, start, end - start, reached + 1, highest, "damage", kept, why)
 
 
 class LogAhead:

@@ -6,9 +6,10 @@ Invariants:
 
 * What is cut is copied and synced, with its name, before a manifest that leaves it out.
 * A file is moved only if nothing that counts needs it in its place: a damaged checkpoint that a whole one
-  replaces, or a file of another database, which is never deleted.
+  replaces, one that no manifest ever named, or a file of another database, which is never deleted.
 """
 
+import re
 from typing import Final
 
 from memdb.durability import checkpoints, segments
@@ -18,9 +19,10 @@ from memdb.durability.report import Cut
 from memdb.errors import CorruptionError, FormatTooNew
 from memdb.shm import _kernel as kernel
 
-__all__ = ["keep", "keep_whole", "move", "remove_or_move"]
+__all__ = ["keep", "keep_whole", "move", "move_beyond", "name_for", "remove_or_move"]
 
 DIRECTORY: Final = "quarantine"
+_WHOLE: Final = re.compile(r"[0-9]{20}\.ckpt")
 _STEP: Final = 1 << 20
 
 
@@ -78,6 +80,15 @@ def move(files: Files, path: str, prefix: str = "") -> str:
     files.sync_dir(DIRECTORY)
     files.sync_dir(directory)
     return kept
+
+
+def move_beyond(files: Files, now: Manifest, lsn: int) -> list[str]:
+    """Moves checkpoints that were never named and are of a state behind ``lsn``: what a power cut has taken,
+    or a MANIFEST that is an old copy does not know. Where they are now."""
+    named = frozenset(one.path for one in now.checkpoints)
+    paths = [f"checkpoints/{name}" for name in files.listdir("checkpoints") if _WHOLE.fullmatch(name)]
+    beyond = f"checkpoints/{lsn:020d}.ckpt"
+    return [move(files, path, "beyond-") for path in paths if path not in named and path > beyond]
 
 
 def remove_or_move(files: Files, now: Manifest) -> list[str]:

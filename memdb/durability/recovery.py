@@ -99,7 +99,7 @@ def recover(
 ) -> Recovered:
     """Rebuilds the state from disk. CorruptionError (with file, offset, lsn, command), FormatTooNew,
     ArenaFullError, OSError. ``threads``: the log is read and judged on another core while the checkpoint is
-    loaded. ``made``: of find_manifest."""
+    loaded, and that one block ahead. ``made``: of find_manifest."""
     return settle(files, read(files, manifest, make_store, mode, progress, threads=threads, made=made))
 
 
@@ -123,7 +123,7 @@ def read(
             store, lsn, log = _salvaged(files, manifest, make_store, report, unusable)
         else:
             with LogAhead(files, manifest, mode, threads) as ahead:
-                store, lsn = _load_checkpoint(files, manifest, make_store, report, unusable)
+                store, lsn = _load_checkpoint(files, manifest, make_store, report, unusable, threads)
                 log = _read_log(files, ahead, lsn, mode)
             report.records, lsn = _apply(store, log, lsn, progress)
     except CorruptionError as error:
@@ -189,13 +189,14 @@ def _load_checkpoint(
     make_store: StoreMaker,
     report: RecoveryReport,
     unusable: list[CheckpointEntry],
+    threads: bool,
 ) -> tuple[kernel.Store, int]:
     """The newest whole one; else nothing, where the log goes back to the beginning."""
     first_error: CorruptionError | None = None
     for entry in sorted(manifest.checkpoints, key=lambda one: -one.lsn):
         store = make_store()
         try:
-            checkpoints.load(files, entry, store)
+            checkpoints.load(files, entry, store, threads=threads)
         except CorruptionError as error:
             error.lsn = entry.lsn
             report.damaged_checkpoints.append(str(error))
@@ -223,7 +224,7 @@ def _salvaged(
     """As the newest whole checkpoint and the log give it; where that is not enough, with the whole blocks of
     damaged checkpoints, too."""
     try:
-        store, lsn = _load_checkpoint(files, manifest, make_store, report, unusable)
+        store, lsn = _load_checkpoint(files, manifest, make_store, report, unusable, False)
     except CorruptionError:
         log = None
     else:
@@ -245,6 +246,8 @@ def settle(files: Files, reading: Reading) -> Recovered:
     report = reading.report
     for cut in report.cuts:
         quarantine.keep(files, cut)
+    for path in quarantine.move_beyond(files, reading.manifest, reading.lsn):
+        report.notes.append(f"a checkpoint of a later state than the log reaches is kept as {path}")
     if reading.anew:
         return _settle_anew(files, reading)
     for entry in reading.unusable:  # an older one, or the log from the beginning, has replaced it

@@ -19,7 +19,17 @@ from typing import Final
 
 from memdb.durability import checkpoints, judge, quarantine, segments
 from memdb.durability.files import File, Files
-from memdb.durability.logread import ALL, LogReading, Piece, apply, known_durable, needed, torn
+from memdb.durability.logread import (
+    ALL,
+    LogReading,
+    Piece,
+    apply,
+    known_durable,
+    may_have_held,
+    most_lsns,
+    needed,
+    torn,
+)
 from memdb.durability.manifest import EMPTY_LSN, CheckpointEntry, Manifest, SegmentEntry
 from memdb.durability.report import Cut, KeyHole
 from memdb.errors import CorruptionError, FormatTooNew
@@ -42,9 +52,11 @@ def read_log(files: Files, manifest: Manifest, above: int) -> LogReading:
         if entry.follows > reached:
             reading.damaged = True
             reading.notes.append(f"commits from LSN {reached + 1} to {entry.follows} are in no file")
-        image = _image_of(files, entry, places, reading, reached)
+        high = max(may_have_held(manifest, entry), reached + 1)
+        image = _image_of(files, entry, places, reading, reached, high)
         if image is not None:
-            piece = _walked(image, entry, known_durable(manifest, above) if last else 0, reading, reached)
+            durable = known_durable(manifest, above) if last else 0
+            piece = _walked(image, entry, durable, reading, reached, high)
             reading.pieces.append(piece)
             reached = max(reached, piece.judgement.last_lsn)
         reached = max(reached, entry.end.lsn if entry.end else 0)
@@ -67,12 +79,16 @@ def _places(files: Files) -> dict[tuple[int, int], str]:
 
 
 def _image_of(
-    files: Files, entry: SegmentEntry, places: dict[tuple[int, int], str], reading: LogReading, reached: int
+    files: Files,
+    entry: SegmentEntry,
+    places: dict[tuple[int, int], str],
+    reading: LogReading,
+    reached: int,
+    high: int,
 ) -> bytes | None:
     """The bytes of a segment, wherever they are; None if there are none that can be its own."""
     path = segments.path_of(entry.number)
     place = places.get((entry.number, entry.salt), path)
-    high = max(entry.end.lsn if entry.end else 0, reached + 1)
     try:
         file = files.open(place)
     except FileNotFoundError:
@@ -116,7 +132,9 @@ def _header_problem(image: bytes, path: str, entry: SegmentEntry) -> str | None:
     return None
 
 
-def _walked(image: bytes, entry: SegmentEntry, durable: int, reading: LogReading, reached: int) -> Piece:
+def _walked(
+    image: bytes, entry: SegmentEntry, durable: int, reading: LogReading, reached: int, high: int
+) -> Piece:
     """One segment's good runs. The end of an open one is judged as always first: it may just be torn."""
     path = segments.path_of(entry.number)
     if entry.end is None:
@@ -132,9 +150,10 @@ def _walked(image: bytes, entry: SegmentEntry, durable: int, reading: LogReading
             return Piece(entry, image, judgement, [(kernel.SEGMENT_HEADER, judgement.end)])
     reading.damaged = True
     runs, holes, last_lsn = _good_runs(image, entry, max(reached, entry.after_lsn))
-    high = entry.end.lsn if entry.end else max(judgement.durable_lsn, judgement.lost_lsn)
+    if entry.end is None and len(image) >= entry.capacity:  # all that it held is in these bytes
+        high = max(judgement.durable_lsn, judgement.lost_lsn)
     for start, end, first, behind in holes:
-        last = behind or max(first, high)
+        last = behind or max(most_lsns(first - 1, end - start), high)
         kept = quarantine.name_for(path, start)
         reading.cuts.append(Cut(path, start, end - start, first, last, "damage", kept, judgement.why))
     found = replace(judgement, last_lsn=last_lsn, end=runs[-1][1] if runs else kernel.SEGMENT_HEADER)
