@@ -1,4 +1,4 @@
-"""`python -m stress bench [ROWS…]` and `python -m stress run --seconds N`."""
+"""`python -m stress bench [ROWS…]`, `python -m stress run --seconds N`, `python -m stress damage`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from stress import bench, run
+from stress.damage import command as damage
 from stress.states import command as states
 
 
@@ -25,6 +26,7 @@ def main() -> int:
         commands.add_parser("run", help="clients and actors are killed while an outside oracle watches")
     )
     _add(commands, "states", states, "every crash state of recorded workloads, recovered and compared")
+    _add(commands, "damage", damage, "every way in which the files can be damaged")
     arguments = parser.parse_args()
     return int(arguments.function(arguments))
 
