@@ -137,6 +137,18 @@ class Database:
                 return
         raise Violation("a commit of level os is in no file")
 
+    def interrupt(self, label: str, method: str) -> None:
+        """All die right before a step, and so does the client in whose call it was: what it leaves stays."""
+        order = self.steering.order(label, "kill group before", sticky=True)
+        self.open().begin("call", (method,), {})
+        while not order.fired:
+            os.sched_yield()
+        assert self.peer is not None
+        self.peer.process.kill()
+        self.leave()
+        self.kill()
+        order.cancel()
+
     def fail_log(self) -> None:
         """A sync fails, which is final: the writer refuses commits until a new log is begun."""
         failing = self.steering.order("sync:wal", "fail", value=errno.EIO)
@@ -187,6 +199,19 @@ def _maintain(*calls: str) -> Callable[[Database], None]:
             database.call(call)
 
     return act
+
+
+def _killing(*roles: str) -> Callable[[Database], None]:
+    def act(database: Database) -> None:
+        database.kill(*roles)
+        database.set("after a death", "os")
+
+    return act
+
+
+def _tear_and_leave_cut(database: Database) -> None:
+    database.tear()
+    database.interrupt("rename:quarantine", "sync")
 
 
 def _end(database: Database) -> None:
@@ -247,12 +272,12 @@ PHASES = (
             "create:manifest": 1, "write:manifest": 1, "sync:manifest": 1, "rename:manifest": 1,
             "syncdir:directory": 1, "write:directory": 2, "sync:wal": 1,
         },
-        lambda database: (database.kill("writer"), database.set("after a writer's death", "os"))[1],
+        _killing("writer"),
     ),
     Phase(
         "all die",
         {**_BEGUN_LOG, "unlink:wal": 1, "unlink:directory": 1, "write:directory": 3},
-        lambda database: (database.kill(), database.set("after the death of all", "os"))[1],
+        _killing(),
     ),
     Phase(
         "torn tail",
@@ -264,9 +289,27 @@ PHASES = (
         Database.tear,
     ),
     Phase(
+        "a manifest beside the old one",
+        {**_BEGUN_LOG, "unlink:manifest": 1},
+        lambda database: database.set("after the manifest", "os"),
+        lambda database: database.interrupt("rename:manifest", "rotate_wal"),
+    ),
+    Phase(
+        "a cut beside its name",
+        {
+            **_BEGUN_LOG,
+            "unlink:quarantine": 1,
+            "create:quarantine": 1,
+            "rename:quarantine": 1,
+            "syncdir:quarantine": 1,
+        },
+        lambda database: database.set("after the cut", "os"),
+        _tear_and_leave_cut,
+    ),
+    Phase(
         "failed log, writer dies",
         {**_CHECKPOINTED, **_BEGUN_LOG},
-        lambda database: (database.kill("writer"), database.set("after the failed log", "os"))[1],
+        _killing("writer"),
         Database.fail_log,
     ),
     Phase("failed log", {**_CHECKPOINTED, **_BEGUN_LOG}, _wait_for_way_back, Database.fail_log),
