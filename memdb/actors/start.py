@@ -74,7 +74,7 @@ def _spawn(path: str, options: EngineOptions, deadline: float, memory_only: bool
         answer, code = _spawn_once(path, options, deadline, memory_only)
         if answer is not None:
             break
-        if code != 0:  # it did not come so far as to leave us: the interpreter or the package is not there
+        if code > 0:  # it did not come so far as to leave us: the interpreter or the package is not there
             raise _not_started(path)
     else:
         raise _not_started(path)
@@ -95,7 +95,8 @@ def _not_started(path: str) -> errors.EngineDied:
 def _spawn_once(
     path: str, options: EngineOptions, deadline: float, memory_only: bool
 ) -> tuple[wire.Message | None, int]:
-    """What it answers, None if it ended without a word; and the exit code of what was started first."""
+    """What it answers, None if it ended without a word; and the exit code of what was started first (below 0:
+    it was killed)."""
     answer: wire.Message | None = None
     ours, theirs = socket.socketpair()
     with ours:

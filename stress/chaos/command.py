@@ -23,6 +23,7 @@ __all__ = ["add_arguments", "left_behind", "main"]
 
 PAUSE_SECONDS = 0.2
 """Wanted of the pause of writes after a writer's death; and a second for each million keys."""
+_SHOWN = 20
 READ_NS, SLOWEST_NS = 50_000, 10_000_000
 """Wanted of reads meanwhile: p99.99, and the slowest (a scheduler's slice)."""
 
@@ -76,8 +77,11 @@ def main(arguments: argparse.Namespace) -> int:
         problems.append(f"{killed} kills, and {arguments.kills} were wanted")
     for line in _figures(chaos, monotonic() - begun):
         print(line)
-    for problem in problems:
+    for problem in problems[:_SHOWN]:
         print(f"VIOLATION {problem}"[:3000], file=sys.stderr)
+    if len(problems) > _SHOWN:
+        (home / "violations.txt").write_text("\n".join(problems) + "\n")
+        print(f"and {len(problems) - _SHOWN} more: {home}/violations.txt", file=sys.stderr)
     print(f"{chaos.judged + chaos.rounds} passed, {len(problems)} failed", flush=True)
     if problems:
         print(

@@ -152,14 +152,17 @@ class Region:
             self._volatile[-1].ended = now
         elif operation.kind == "ttl":
             self._ttl[operation.index[0]][-1].ended = now
-            del self._ttl[operation.index[0]][:-50]
+            if len(self._ttl[operation.index[0]]) > _KEPT:
+                del self._ttl[operation.index[0]][:_DROPPED]
         else:
             self._entries[-1].ended = now
         if operation.level in DURABLE and self._volatile:
             settled = next((one.counter for one in reversed(self._volatile) if one.ended is not None), 0)
             if settled and (not self._durable or self._durable[-1][1] != settled):
                 self._durable.append((now, settled))
-                del self._durable[:-2000], self._volatile[:-2000]
+                if len(self._volatile) > _KEPT:
+                    del self._volatile[:_DROPPED]
+                del self._durable[:-_KEPT]
 
     def _take_back(self) -> None:
         """The open operation is certainly not done."""
@@ -244,15 +247,14 @@ class Region:
         if len(counters) > 1 or len(seen.volatile) not in (0, VOLATILE):
             return [f"a commit of {VOLATILE} keys in part: {seen.volatile}"]
         shown = counters.pop() if counters else 0
-        least = max((counter for time, counter in self._durable if time <= seen.begun), default=0)
-        lost_since = max((end for begin, end in losses if begin <= seen.ended), default=0)
-        unsafe_from = max((begin for begin, end in losses if begin <= seen.ended), default=0)
-        for one in self._volatile:
-            if one.ended is not None and (
-                lost_since < one.ended <= seen.begun or (one.ended <= min(unsafe_from, seen.begun))
-            ):
+        known = bisect_right(self._durable, (seen.begun, 1 << 62))
+        least = self._durable[known - 1][1] if known else 0
+        known = bisect_right(self._volatile, seen.ended, key=_write_begun)
+        most = self._volatile[known - 1].counter if known else 0
+        for one in reversed(self._volatile[:known]):
+            if one.ended is not None and one.ended <= seen.begun and not _could_be_lost(one.ended, losses):
                 least = max(least, one.counter)
-        most = max((one.counter for one in self._volatile if one.begun <= seen.ended), default=0)
+                break
         most = max(most, least)
         if not least <= shown <= most:
             return [f"commit {shown} of level memory, which must be between {least} and {most}"]
@@ -262,7 +264,8 @@ class Region:
         wrong = []
         for slot, writes in self._ttl.items():
             shown = seen.ttl.get(slot)
-            may = [one for one in writes if one.begun <= seen.ended]
+            known = bisect_right(writes, seen.ended, key=_write_begun)
+            may = writes[max(0, known - 40) : known]  # some lie open, or in the time of the snapshot
             done = [one for one in may if one.ended is not None and one.ended <= seen.begun]
             newest = done[-1] if done else None
             if shown is None:
@@ -285,6 +288,14 @@ def _ended(entry: _Entry) -> int:
 
 def _begun(entry: _Entry) -> int:
     return entry.begun
+
+
+def _write_begun(write: _Write) -> int:
+    return write.begun
+
+
+def _could_be_lost(acknowledged: int, losses: list[tuple[int, int]]) -> bool:
+    return any(begin < acknowledged <= end for begin, end in losses)
 
 
 def _is_part(
