@@ -12,11 +12,12 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 from time import monotonic
 
 import psutil
 
-from stress.chaos.figures import quantile
+from stress.chaos.figures import quantile, shown
 from stress.chaos.run import Chaos
 
 __all__ = ["add_arguments", "left_behind", "main"]
@@ -117,14 +118,15 @@ def _figures(chaos: Chaos, seconds: float) -> list[str]:
         ("work of the engine", ", ".join(f"{what} {totals[what]}" for what in _WORK), None, True),
         (
             "pause of writes after a writer's death",
-            f"p50 {pauses.p50:.3f} s, max {pauses.longest:.3f} s of {len(pauses.clean)}",
+            f"{shown(pauses.clean)}; where a snapshot may be held two generations back: "
+            f"{shown(pauses.hindered)}",
             f"{PAUSE_SECONDS} s",
-            pauses.p50 <= PAUSE_SECONDS,
+            not pauses.clean or median(pauses.clean) / 1e9 <= PAUSE_SECONDS,
         ),
         (
             "reads meanwhile, p99.99",
-            f"{p9999 / 1000:.1f} us of {meanwhile.total():,} (all reads "
-            f"{quantile(pauses.reads, 0.9999) / 1000:.1f} us of {pauses.reads.total():,})",
+            f"{p9999 / 1000:.1f} us of a processor, of {meanwhile.total():,}; of a plain dict's, between "
+            f"them, {quantile(pauses.beside_meanwhile, 0.9999) / 1000:.1f} us",
             f"{READ_NS // 1000} us",
             p9999 <= READ_NS,
         ),

@@ -18,24 +18,27 @@ from statistics import median
 
 from stress.chaos.oracle import Region
 
-__all__ = ["Pauses", "Slot", "bucket_of", "nanoseconds_of", "quantile"]
+__all__ = ["Pauses", "Slot", "bucket_of", "nanoseconds_of", "quantile", "shown"]
 
 _DYING_NS = 3_000_000
 """A process runs on for a moment after it was sent SIGKILL."""
 _STOP_NS = 700_000_000
+_CALM_NS = 2_000_000_000
 _GIVEN_UP_NS = 60_000_000_000
 _RECENT_NS = 20_000_000_000
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Reads of a while: elapsed and processor time of the slowest, a histogram of the latter by bucket."""
+    """Reads of a while: elapsed and processor time of the slowest, a histogram of the latter by bucket, and
+    one of a plain dict's reads between them."""
 
     begun: int
     ended: int
     slowest: int
     cpu_slowest: int
     histogram: Counter[int]
+    beside: Counter[int]
 
 
 class Pauses:
@@ -43,9 +46,12 @@ class Pauses:
 
     def __init__(self) -> None:
         self.clean: list[int] = []
-        """Pauses that count."""
+        """Pauses that count, after a while without new generations."""
+        self.hindered: list[int] = []
+        """The others: a snapshot that is pinned two generations back has a second's grace (rule G3)."""
         self.reads: Counter[int] = Counter()
         self.reads_meanwhile: Counter[int] = Counter()
+        self.beside_meanwhile: Counter[int] = Counter()
         self.slowest_meanwhile = self.cpu_slowest_meanwhile = 0
         self._windows: deque[tuple[int, int]] = deque(maxlen=200)
         self._slots: list[Slot] = []
@@ -55,7 +61,13 @@ class Pauses:
         """More of what a prober has measured."""
         self._slots += slots
 
-    def judge(self, deaths: Sequence[int], disturbances: Sequence[int], regions: Sequence[Region]) -> None:
+    def judge(
+        self,
+        deaths: Sequence[int],
+        disturbances: Sequence[int],
+        switches: Sequence[int],
+        regions: Sequence[Region],
+    ) -> None:
         """Settles the deaths that a commit has followed, and the reads of that time."""
         now = max((one.heard for one in regions), default=0)
         while self._next < len(deaths):
@@ -66,7 +78,10 @@ class Pauses:
             self._next += 1
             disturbed = any(death - _STOP_NS < one <= resumed for one in disturbances[-200:] if one != death)
             if resumed and not disturbed:
-                self.clean.append(resumed - death)
+                calm = all(
+                    not death - _CALM_NS < one < death for one in (*disturbances[-200:], *switches[-20:])
+                )
+                (self.clean if calm else self.hindered).append(resumed - death)
                 self._windows.append((death, resumed))
         settled = min([now - _RECENT_NS, *deaths[self._next : self._next + 1]])
         for slot in [one for one in self._slots if one.ended < settled]:
@@ -77,6 +92,7 @@ class Pauses:
         self.reads += slot.histogram
         if any(slot.begun < end and slot.ended > begin for begin, end in self._windows):
             self.reads_meanwhile += slot.histogram
+            self.beside_meanwhile += slot.beside
             self.slowest_meanwhile = max(self.slowest_meanwhile, slot.slowest)
             self.cpu_slowest_meanwhile = max(self.cpu_slowest_meanwhile, slot.cpu_slowest)
 
@@ -86,15 +102,12 @@ class Pauses:
             self._settle(slot)
         self._slots.clear()
 
-    @property
-    def p50(self) -> float:
-        """Seconds."""
-        return median(self.clean) / 1e9 if self.clean else 0.0
 
-    @property
-    def longest(self) -> float:
-        """Seconds."""
-        return max(self.clean, default=0) / 1e9
+def shown(pauses: Sequence[int]) -> str:
+    """Median and maximum."""
+    if not pauses:
+        return "none"
+    return f"p50 {median(pauses) / 1e9:.3f} s, max {max(pauses) / 1e9:.3f} s of {len(pauses)}"
 
 
 def _resumed(region: Region, death: int) -> int:

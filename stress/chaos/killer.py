@@ -21,12 +21,13 @@ from time import monotonic, monotonic_ns
 from stress.chaos.group import ROLES, actors, is_gone, kill, send
 from stress.chaos.keeper import WORK
 from stress.chaos.members import Keeper, Member, Reader, Writer
+from stress.chaos.reader import CALM_SECONDS
 
 __all__ = ["MODES", "Killer", "mortal"]
 
 MODES = ("supervisor", "anything", "writer")
 """Who is spared in a round."""
-_KINDS = {"one": 40, "several": 16, "recovery": 12, "at work": 18, "stopped": 16, "group": 8}
+_KINDS = {"calm": 5, "one": 40, "several": 16, "recovery": 12, "at work": 18, "stopped": 16, "group": 8}
 _WEIGHTS = {
     "writer": 6,
     "supervisor": 3,
@@ -53,6 +54,8 @@ class Killer:
         """When the writer was killed, and not the supervisor with it."""
         self.disturbances: list[int] = []
         """When something was done that delays a new writer: kills of what it needs, and stops."""
+        self.switches: list[int] = []
+        """When a compaction began: it makes a generation, too."""
         self.trace: list[str] = []
         self._pause = threading.Event()
         self._stopped: dict[int, float] = {}
@@ -65,10 +68,11 @@ class Killer:
         if self.mode != "anything":
             del kinds["group"]
         if self.mode == "writer":
-            del kinds["recovery"]
+            del kinds["recovery"], kinds["calm"]
         kind = self._random.choices(list(kinds), weights=list(kinds.values()))[0]
         self.ways[kind] += 1
         {
+            "calm": self._after_a_calm,
             "one": lambda: self._several(1),
             "several": lambda: self._several(self._random.randint(2, 4)),
             "recovery": self._in_recovery,
@@ -88,6 +92,15 @@ class Killer:
         alone = all(role != "supervisor" for role, _, _ in chosen)
         for role, pid, member in chosen:
             self._kill(role, pid, member, alone=alone)
+
+    def _after_a_calm(self) -> None:
+        """The writer alone, when no snapshot can be pinned in the generation before the present one: it would
+        get a second's grace (rule G3)."""
+        last = max([*self.disturbances[-1:], *self.switches[-1:]], default=0)
+        while (left := last / 1e9 + CALM_SECONDS + 0.5 - monotonic()) > 0:
+            self._pause.wait(min(left, 0.05))
+            self.continue_stopped()
+        self._kill("writer", actors(self._directory).get("writer", 0), alone=True)
 
     def _candidates(self) -> list[tuple[str, int, Member | None]]:
         found: list[tuple[str, int, Member | None]] = [
@@ -116,7 +129,10 @@ class Killer:
         keeper = next((one for one in self._members() if isinstance(one, Keeper)), None)
         if keeper is None or not keeper.idle.wait(0.0):
             return self._several(1)
-        keeper.ask(self._random.choice(WORK))
+        work = self._random.choice(WORK)
+        if work == "compact":
+            self.switches.append(monotonic_ns())
+        keeper.ask(work)
         if not keeper.begun.wait(_SEEN_SECONDS):
             return
         self._pause.wait(self._random.choice((0.0, 0.0, self._random.uniform(0.0, 0.06))))

@@ -138,9 +138,9 @@ class Reader(Member):
             empty: dict[int, list[Any]] = {client: [] for client in self._alive()}
             self.waiting += observations(begun, ended, empty | shown, self.name)
         elif kind == "H":
-            begun, ended, slowest, cpu, histogram = json.loads(text)
-            counts = Counter({int(bucket): count for bucket, count in histogram.items()})
-            self.slots.append(Slot(begun, ended, slowest, cpu, counts))
+            begun, ended, slowest, cpu, *histograms = json.loads(text)
+            reads, beside = ({int(bucket): count for bucket, count in one.items()} for one in histograms)
+            self.slots.append(Slot(begun, ended, slowest, cpu, Counter(reads), Counter(beside)))
         elif kind == "E":
             self.expired += 1
         elif kind == "V":

@@ -28,12 +28,14 @@ from stress.chaos.client import say
 from stress.chaos.figures import bucket_of
 from stress.chaos.operations import bank_of, counter_in, open_database
 
-__all__ = ["PROBED", "main"]
+__all__ = ["CALM_SECONDS", "PROBED", "main"]
 
+CALM_SECONDS = 2.0
+"""A snapshot is held no longer: so long after a new generation none is pinned in the one before."""
 PROBED = 1000
 """Keys that are there from the beginning and never change: ("probe", n)."""
 _HELD = 3
-_HOLD_SECONDS = (0.05, 4.0)
+_HOLD_SECONDS = (0.05, CALM_SECONDS)
 _SLOT_NS = 50_000_000
 
 
@@ -128,11 +130,13 @@ class Ranger:
 
 
 class Prober:
-    """Times point reads one by one."""
+    """Times point reads one by one, and beside each a plain dict's: what interrupts cost on this machine is
+    in both."""
 
     def __init__(self, database: memdb.Database, seed: int) -> None:
         self._get, self._random = database.get, random.Random(seed)
         self._keys = [("probe", number) for number in range(PROBED)]
+        self._dict = dict.fromkeys(self._keys, 0)
         self._pause = threading.Event()
         gc.collect()
         gc.disable()  # what is timed are reads
@@ -140,7 +144,7 @@ class Prober:
     def turn(self) -> None:
         """One slot of reads, with pauses that leave the processors to the others."""
         begun = monotonic_ns()
-        slowest, cpu_slowest, histogram = 0, 0, Counter[int]()
+        slowest, cpu_slowest, histogram, beside = 0, 0, Counter[int](), Counter[int]()
         while monotonic_ns() < begun + _SLOT_NS:
             burst = perf_counter_ns()
             for key in self._random.choices(self._keys, k=400):
@@ -151,8 +155,11 @@ class Prober:
                     say("V", f"{key} reads {found!r}")
                 histogram[bucket_of(cpu)] += 1
                 slowest, cpu_slowest = max(slowest, wall), max(cpu_slowest, cpu)
+                cpu = thread_time_ns()
+                self._dict.get(key)
+                beside[bucket_of(thread_time_ns() - cpu)] += 1
             self._pause.wait((perf_counter_ns() - burst) / 0.5e9)
-        say("H", json.dumps([begun, monotonic_ns(), slowest, cpu_slowest, histogram]))
+        say("H", json.dumps([begun, monotonic_ns(), slowest, cpu_slowest, histogram, beside]))
 
     def close(self) -> None:
         """Nothing is held."""

@@ -241,7 +241,9 @@ class Chaos:
                     continue
                 self.judged += 1
                 self.violations += region.judge(seen, self._losses)
-            self.pauses.judge(self.killer.deaths, self.killer.disturbances, self.regions)
+            self.pauses.judge(
+                self.killer.deaths, self.killer.disturbances, self.killer.switches, self.regions
+            )
 
     def _alive(self) -> list[int]:
         """Clients whose regions a snapshot shows, if only by showing nothing of them."""
