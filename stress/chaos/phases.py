@@ -15,13 +15,16 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from peer import Peer
-from shim.steering import Steering
+from shim.steering import Order, Steering
 
 import memdb
+from memdb.durability import checkpoints, manifest, recovery, segments
+from memdb.durability.files import RealFiles
 from stress.chaos.group import actors, is_gone, kill
 
 __all__ = ["PHASES", "Database", "Phase", "Violation"]
@@ -44,6 +47,8 @@ class Database:
         self.peer: Peer | None = None
         self.expected: dict[str, set[object]] = {}
         self.counter = 0
+        self.is_torn = False
+        self._witness: threading.Thread | None = None
 
     # --------------------------------------------------------------------------------------------- the client
 
@@ -73,7 +78,32 @@ class Database:
             return self.open().call(method, *arguments, **options)
         except (EOFError, BrokenPipeError):
             self.leave()
+            if self._witness is not None:
+                self._witness.join()
+                self._witness = None
+                self._look_at_files()
             return None
+
+    def die_with(self, order: Order) -> None:
+        """When all of the engine die at *order*, the client dies, too, before it can start the next: what the
+        dead have left is looked at first."""
+
+        def witness() -> None:
+            pause = threading.Event()
+            while not order.fired and self._witness is not None:
+                pause.wait(0.0005)  # a word in shared memory is looked at: there is no event to wait for
+            peer = self.peer
+            if order.fired and peer is not None:
+                peer.process.kill()
+
+        self._witness = threading.Thread(target=witness, daemon=True)
+        self._witness.start()
+
+    def forget(self) -> None:
+        """The point is over."""
+        witness, self._witness = self._witness, None
+        if witness is not None:
+            witness.join()
 
     def leave(self) -> None:
         """The client ends; the engine ends with it, unless it dies."""
@@ -108,6 +138,26 @@ class Database:
         if report is not None and report.problems:  # type: ignore[attr-defined]
             raise Violation(f"check: {report}")
 
+    def _look_at_files(self) -> None:
+        """All are dead. What the MANIFEST names is there (files are deleted only after one that does not name
+        them), and what recovery would read is sound."""
+        self.kill()
+        files = RealFiles.at(str(self.path))
+        try:
+            found = manifest.load(files)
+            if found is None or found.state == "creating":
+                return
+            named = {segments.path_of(one.number) for one in found.segments}
+            named |= {one.path for one in found.checkpoints}
+            if missing := [path for path in sorted(named) if not files.exists(path)]:
+                raise Violation(f"the MANIFEST names {', '.join(missing)}, which is missing")
+            for entry in found.checkpoints:
+                checkpoints.verify(files, entry)
+            if not self.is_torn:
+                recovery.check(files, found)
+        finally:
+            files.close()
+
     # ------------------------------------------------------------------------------------------ the engine
 
     def kill(self, *roles: str) -> None:
@@ -121,6 +171,7 @@ class Database:
 
     def tear(self) -> None:
         """All die, and the last commit, which was never synced, lacks a sector: as a power cut leaves it."""
+        self.is_torn = True
         self.set("before the tear", "full")
         held = self.steering.order("sync:wal", "hold", sticky=True)
         self.set("torn", "os", _TORN)
@@ -180,6 +231,8 @@ class Phase:
         self._prepare(database)
         arm()
         self._act(database)
+        database.forget()
+        database.is_torn = False
         database.set("after", "os")
         database.look()
 

@@ -123,6 +123,8 @@ class Lane:
 
             def arm(database: Database = database, orders: list[Order] = orders) -> None:
                 orders.append(database.steering.order(point.label, point.action, hit=point.hit))
+                if point.all_die:
+                    database.die_with(orders[0])
 
             point.phase.run(database, arm)
             fired = orders[0].fired
@@ -145,6 +147,7 @@ class Lane:
         database, self._database = self._database, None
         database.steering.cancel()
         try:
+            database.forget()
             database.leave()
         finally:
             database.kill()
