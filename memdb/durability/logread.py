@@ -130,7 +130,13 @@ def _first_commit(files: Files, path: str, known: frozenset[bytes]) -> int:
 
 def needed(manifest: Manifest, above: int) -> list[SegmentEntry]:
     """The segments that hold commits above an LSN."""
-    return [one for one in manifest.segments if one.end is None or one.end.lsn > above]
+    ahead = [one for one in manifest.segments if one.end is None or one.end.lsn > above]
+    return [one for one in ahead if not _counts_for_nothing(one)]
+
+
+def _counts_for_nothing(entry: SegmentEntry) -> bool:
+    """Was it fenced at its beginning, because none of its bytes were known durable? They may be anything."""
+    return entry.end is not None and entry.end.kind == "fenced" and entry.end.offset <= kernel.SEGMENT_HEADER
 
 
 def known_durable(manifest: Manifest, above: int) -> int:
