@@ -2,8 +2,11 @@
 
 Owns: the run and its verdict. Each command must first pass on the copy as it is (once a run); then the defect is
 put in, its commands run, cheapest first, until one fails, and the defect is taken out again.
-Invariant: a run succeeds only if each defect that was asked for was caught by a command that passes without it, or
-(named as such) could not be judged because a tool is not installed here.
+Invariants:
+
+* A run succeeds only if each defect that was asked for was caught by a command that passes without it, or (named
+  as such) could not be judged because a tool is not installed here.
+* Each run first judges the controls (seeds_control.py): what is no catch is not taken for one.
 """
 
 from __future__ import annotations
@@ -121,14 +124,27 @@ def main(arguments: argparse.Namespace) -> int:
     checkout = Path(__file__).resolve().parents[2]
     began = monotonic()
     with Scratch(checkout, lambda text: print(f"# {text}", flush=True)).in_use() as scratch:
-        results = judge_all(scratch, defects, verbose=arguments.verbose)
-    return summary(results, monotonic() - began)
+        run = Run(scratch)
+        run.check_first_commands(defects)
+        wrong = judge_controls(run)
+        results = judge_all(run, defects, verbose=arguments.verbose)
+    return summary(results, wrong, monotonic() - began)
 
 
-def judge_all(scratch: Scratch, defects: Sequence[Defect], *, verbose: bool = False) -> list[Result]:
+def judge_controls(run: Run) -> list[str]:
+    """Does the runner see what is no catch? Names of the controls of which it says the wrong thing."""
+    wrong = []
+    for control, expected in seeds.CONTROLS:
+        found = run.judge(control)
+        if found.verdict != expected:
+            wrong.append(control.name)
+            print(f"{control.name} is {found.verdict}, and must be {expected}:\n{found.output}", flush=True)
+    return wrong
+
+
+def judge_all(run: Run, defects: Sequence[Defect], *, verbose: bool = False) -> list[Result]:
     """The results, printed as they come."""
-    run, results = Run(scratch), []
-    run.check_first_commands(defects)
+    results = []
     for defect in defects:
         result = run.judge(defect)
         results.append(result)
@@ -139,19 +155,22 @@ def judge_all(scratch: Scratch, defects: Sequence[Defect], *, verbose: bool = Fa
     return results
 
 
-def summary(results: Sequence[Result], seconds: float) -> int:
+def summary(results: Sequence[Result], wrong: Sequence[str], seconds: float) -> int:
     """Prints the figures; the exit code."""
     caught = [one for one in results if one.verdict == "caught"]
     alive = [one.defect.name for one in results if one.verdict == ALIVE]
     broken = [one.defect.name for one in results if one.verdict == ERROR]
-    for name in (one.defect for one in results if one.verdict == NOT_JUDGED):
-        print(f"not judged here, its tool is not installed: {name.name}")
+    for one in results:
+        if one.verdict == NOT_JUDGED:
+            print(f"not judged here, because genmc is not installed: {one.defect.name}")
     print(f"FIGURE seeded defects caught: {len(caught)} of {len(results)} (wanted all)")
     print(f"FIGURE seeded defects alive: {len(alive)}{' ' + ', '.join(alive) if alive else ''} (wanted 0)")
     print(
         f"FIGURE seeded defects not tried: {len(broken)}{' ' + ', '.join(broken) if broken else ''} (wanted 0)"
     )
+    controls = len(seeds.CONTROLS)
+    print(f"FIGURE controls judged right: {controls - len(wrong)} of {controls} (wanted all)")
     print(f"FIGURE seconds: {seconds:.0f} (wanted less than 60 for --quick, 1800 for all)")
-    failures = sum(one.is_failure for one in results)
-    print(f"{len(results) - failures} passed, {failures} failed")
+    failures = sum(one.is_failure for one in results) + len(wrong)
+    print(f"{len(results) + controls - failures} passed, {failures} failed")
     return 1 if failures else 0

@@ -32,7 +32,7 @@ SEEDS = (
                 "    case MEMDB_LEVEL_OS: return 1;\n",
             ),
         ),
-        ("ctest test_commit plain", "ctest test_commit_log plain", "ctest test_commit_stop plain"),
+        ("ctest test_commit_log plain",),
     ),
     Defect(
         "acknowledged-before-the-sync",
@@ -137,10 +137,7 @@ SEEDS = (
                 "prepared->deletes_only ? MEMDB_FOR_WRITE : MEMDB_FOR_WRITE",
             ),
         ),
-        (
-            "ctest test_commit plain",
-            "pytest tests/durability/test_pressure.py::test_deletes_one_by_one_find_room_too",
-        ),
+        ("ctest test_commit plain",),
     ),
     Defect(
         "staging-without-a-bound",
@@ -149,7 +146,7 @@ SEEDS = (
             Change(
                 _STAGE,
                 "    if (staging->len + len > ctx->config.max_transaction_bytes) {\n",
-                "    if (staging->len + len > UINT64_MAX / 2) {\n",
+                "    if (staging->len + len > ctx->config.max_transaction_bytes + UINT32_MAX) {\n",
             ),
         ),
         ("ctest test_commit plain",),

@@ -342,7 +342,6 @@ SEEDS = (
         "rule L8: a manifest that is missing beside data files is an error",
         (Change(_MANIFEST, "    if stray:\n", "    if not stray and data:\n"),),
         (_TEST_ENGINE + "test_a_missing_manifest_is_no_new_database",),
-        quick=True,
     ),
     Defect(
         "checkpoint-not-read-back",
