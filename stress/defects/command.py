@@ -1,11 +1,12 @@
-"""`python -m stress defects [--quick] [--list] [--verbose] [NAME...]`: is every seeded defect caught, and by what?
+"""`python -m stress defects [--quick] [--list] [--verbose] [NAME...]`: is every seeded defect caught, and by
+what?
 
-Owns: the run and its verdict. Each command must first pass on the copy as it is (once a run); then the defect is
-put in, its commands run, cheapest first, until one fails, and the defect is taken out again.
+Owns: the run and its verdict. Each command must first pass on the copy as it is (once a run); then the
+defect is put in, its commands run, cheapest first, until one fails, and the defect is taken out again.
 Invariants:
 
-* A run succeeds only if each defect that was asked for was caught by a command that passes without it, or (named
-  as such) could not be judged because a tool is not installed here.
+* A run succeeds only if each defect that was asked for was caught by a command that passes without it, or
+  (named as such) could not be judged because a tool is not installed here.
 * Each run first judges the controls (seeds_control.py): what is no catch is not taken for one.
 """
 
@@ -31,8 +32,8 @@ ALIVE, ERROR, NOT_JUDGED = "ALIVE", "ERROR", "not judged"
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one defect. ``verdict``: caught, ALIVE, ERROR, not judged; ``command``: that caught it, or
-    the last one that ran; ``output``: what that printed."""
+    """What became of one defect. ``verdict``: caught, ALIVE, ERROR, not judged; ``command``: that caught it,
+    or the last one that ran; ``output``: what that printed."""
 
     defect: Defect
     verdict: str
@@ -72,11 +73,12 @@ class Run:
                 return Result(defect, ERROR, command, monotonic() - began, text)
             try:
                 with self._scratch.with_defect(defect):
-                    last = attempt(self._scratch, command)
+                    last = attempt(self._scratch, command, 10 * without.seconds)
             except (Stale, SyntaxError, FileNotFoundError) as error:
                 return Result(defect, ERROR, command, monotonic() - began, str(error))
             if last.verdict in (CAUGHT, HUNG):
-                return Result(defect, "caught", command, last.seconds, last.output)
+                how = f"{command} (hung)" if last.verdict == HUNG else command
+                return Result(defect, "caught", how, last.seconds, last.output)
             if last.verdict == BROKEN:
                 return Result(defect, ERROR, command, last.seconds, f"no test ran:\n{last.output}")
         verdict = NOT_JUDGED if missing else ALIVE
@@ -158,16 +160,13 @@ def judge_all(run: Run, defects: Sequence[Defect], *, verbose: bool = False) -> 
 def summary(results: Sequence[Result], wrong: Sequence[str], seconds: float) -> int:
     """Prints the figures; the exit code."""
     caught = [one for one in results if one.verdict == "caught"]
-    alive = [one.defect.name for one in results if one.verdict == ALIVE]
-    broken = [one.defect.name for one in results if one.verdict == ERROR]
     for one in results:
         if one.verdict == NOT_JUDGED:
             print(f"not judged here, because genmc is not installed: {one.defect.name}")
     print(f"FIGURE seeded defects caught: {len(caught)} of {len(results)} (wanted all)")
-    print(f"FIGURE seeded defects alive: {len(alive)}{' ' + ', '.join(alive) if alive else ''} (wanted 0)")
-    print(
-        f"FIGURE seeded defects not tried: {len(broken)}{' ' + ', '.join(broken) if broken else ''} (wanted 0)"
-    )
+    for verdict, what in ((ALIVE, "alive"), (ERROR, "not tried")):
+        names = [one.defect.name for one in results if one.verdict == verdict]
+        print(f"FIGURE seeded defects {what}: {' '.join([str(len(names)), *names])} (wanted 0)")
     controls = len(seeds.CONTROLS)
     print(f"FIGURE controls judged right: {controls - len(wrong)} of {controls} (wanted all)")
     print(f"FIGURE seconds: {seconds:.0f} (wanted less than 60 for --quick, 1800 for all)")

@@ -1,6 +1,7 @@
 """What a seeded defect is, and its application to a text.
 
-Invariant: a mutation whose text is not found exactly once is an error (`Stale`), never a defect that was tried.
+Invariant: a mutation whose text is not found exactly once is an error (`Stale`), never a defect that was
+tried.
 """
 
 from __future__ import annotations

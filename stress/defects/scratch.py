@@ -1,15 +1,16 @@
 """The scratch copy: a checkout that mutations may spoil, kept between runs so that builds are incremental.
 
-Owns: build/defects below the checkout (ignored by git): the copy and its builds, under a lock; and the kernel that
-lies in the copy at any time.
+Owns: build/defects below the checkout (ignored by git): the copy and its builds, under a lock; and the
+kernel that lies in the copy at any time.
 
 Invariants:
 
-* The copy is brought to the checkout's bytes before a run, and after each mutation, whatever ended the last one.
+* The copy is brought to the checkout's bytes before a run, and after each mutation, whatever ended the last
+  one.
 * A file whose bytes change gets a new time of change and loses its compiled form: no build and no interpreter
   can take the old one for it.
-* The kernel beside the copy's sources was built from them, or it is the environment's, which was built from the
-  checkout's; a mutation of the kernel's sources has no kernel until `kernel()` has built it.
+* The kernel beside the copy's sources was built from them, or it is the environment's, which was built from
+  the checkout's; a mutation of the kernel's sources has no kernel until `kernel()` has built it.
 """
 
 from __future__ import annotations
@@ -131,8 +132,8 @@ class Scratch:
         else:
             self._say("building the kernel of the copy")
             done = subprocess.run(
-                [str(self.root / "dev" / "kernel")], cwd=self.root, text=True, errors="replace",
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                [str(self.root / "dev" / "kernel")], cwd=self.root, check=False, text=True,
+                errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHON": sys.executable, "CFLAGS": _CFLAGS},
             )  # fmt: skip
             if done.returncode != 0:
@@ -141,7 +142,8 @@ class Scratch:
 
 
 def _files(root: Path) -> set[str]:
-    """The files of a checkout: those that git knows or would, or where there is no git, all that is not made."""
+    """The files of a checkout: those that git knows or would, or where there is no git, all that is not
+    made."""
     if (root / ".git").exists():
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

@@ -1,4 +1,5 @@
-"""All seeded defects, in the order in which a run tries them: Python first, then the kernel's, then its orders."""
+"""All seeded defects, in the order in which a run tries them: Python first, then the kernel's, then its
+orders."""
 
 from stress.defects import seeds_engine, seeds_kernel, seeds_log, seeds_orders
 from stress.defects.seeds_control import CONTROLS

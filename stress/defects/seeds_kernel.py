@@ -223,7 +223,7 @@ SEEDS = (
                 "",
             ),
         ),
-        ("ctest test_store plain", "ctest test_race plain"),
+        ("ctest test_store plain",),
     ),
     Defect(
         "idle-pins-ignored",
@@ -343,7 +343,7 @@ SEEDS = (
                 "entry->size - sizeof *entry > MEMDB_FRAME_MAX)",
             ),
         ),
-        ("ctest test_lease plain", "ctest test_commit plain"),
+        ("ctest test_lease plain",),
     ),
     Defect(
         "ring-offset-trusted",
@@ -355,7 +355,7 @@ SEEDS = (
                 "    if ((head & 7) != 0 || used < sizeof *entry)\n",
             ),
         ),
-        ("ctest test_lease plain", "ctest test_commit plain"),
+        ("ctest test_lease plain",),
     ),
     Defect(
         "withdrawn-request-committed",

@@ -11,10 +11,10 @@ Forms (`Defect.caught_by`):
 
 Invariants:
 
-* Only a failed test is a catch. A test that can't be collected, a build that fails, a name that is unknown in the
-  code, a tool that is not there: none of these is.
-* What a run leaves behind ends with it: every process that it started has the run's own temporary directory in
-  its environment or command line.
+* Only a failed test is a catch. A test that can't be collected, a build that fails, a name that is unknown
+  in the code, a tool that is not there: none of these is.
+* What a run leaves behind ends with it: every process that it started has the run's own temporary directory
+  in its environment or command line.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _PYTEST_FAILED = 1
 
 @dataclass(frozen=True)
 class Trial:
-    """One command's end. ``verdict``: passed, caught, hung (longer than the limit: it waits for ever), broken (no
-    test: why is in ``output``), missing (the tool is not installed here)."""
+    """One command's end. ``verdict``: passed, caught, hung (longer than the limit: it waits for ever),
+    broken (no test: why is in ``output``), missing (the tool is not installed here)."""
 
     command: str
     verdict: str
@@ -57,8 +57,9 @@ class Trial:
     output: str
 
 
-def attempt(scratch: Scratch, command: str) -> Trial:
-    """Runs one command in the copy as it is now."""
+def attempt(scratch: Scratch, command: str, at_least: float = 0.0) -> Trial:
+    """Runs one command in the copy as it is now; it has ``at_least`` so many seconds before it counts as
+    hung."""
     kind = command.split()[0]
     if kind == "model" and shutil.which("genmc") is None:
         return Trial(command, MISSING, 0.0, "genmc is not installed")
@@ -68,7 +69,7 @@ def attempt(scratch: Scratch, command: str) -> Trial:
         except BuildFailed as error:
             return Trial(command, BROKEN, 0.0, str(error))
     began = monotonic()
-    code, output = _run(scratch, _argv(command), _SECONDS[kind])
+    code, output = _run(scratch, _argv(command), max(_SECONDS[kind], at_least))
     return Trial(command, _verdict(kind, code, output), monotonic() - began, output)
 
 

@@ -1,5 +1,5 @@
-"""What a manifest says is true before it counts: at each step that makes one the truth, or deletes a file, a power
-cut is thought of, and what it would leave is looked at."""
+"""What a manifest says is true before it counts: at each step that makes one the truth, or deletes a file, a
+power cut is thought of, and what it would leave is looked at."""
 
 import pytest
 from durability.rig import Machine, options
@@ -115,7 +115,8 @@ def test_the_log_reaches_back_to_the_oldest_checkpoint() -> None:
 
 
 def test_a_checkpoint_that_does_not_read_back_does_not_count() -> None:
-    """Invariant 10: the disk loses a bit of a new checkpoint; it is told, and the log and the old ones stay."""
+    """Invariant 10: the disk loses a bit of a new checkpoint; it is told, and the log and the old ones
+    stay."""
     machine = Machine().start()
     machine.set("a", b"1")
     machine.engine.checkpoint()
