@@ -258,7 +258,8 @@ class EngineOptions:
         "strict",
         _choice("strict", "until_damage", later=("salvage",)),
         "",
-        "at damage refuse to open, or stop before it; what is left out is in `db.info().recovery`",
+        "at damage `strict` refuses to open, `until_damage` opens what was before it; "
+        "what is left out is in `db.info().recovery`",
     )
     query_workers: int = _option(0, _workers(), "", "processes of the reader pool")
     linger: float | None = _option(

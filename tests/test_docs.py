@@ -93,7 +93,7 @@ def _run_console(session: str) -> None:
 def test_errors_table_equals_the_code() -> None:
     page = (ROOT / "docs" / "reference" / "errors.md").read_text()
     assert errors_table() in page, (
-        "run python tests/docs_tables.py and put its first table into docs/reference/errors.md"
+        "run python -m tests.docs_tables and put its first table into docs/reference/errors.md"
     )
 
 
@@ -142,7 +142,7 @@ def _defines(file: Path, name: str) -> bool:
 def test_exit_codes_table_equals_the_code() -> None:
     page = (ROOT / "docs" / "reference" / "cli.md").read_text()
     assert exit_codes_table() in page, (
-        "run python tests/docs_tables.py and put its second table into docs/reference/cli.md"
+        "run python -m tests.docs_tables and put its second table into docs/reference/cli.md"
     )
 
 

@@ -333,8 +333,14 @@ static int drain_entry(memdb_commit *ctx, struct memdb_client *client)
 /* True while entries may be taken: memdb_commit_ready and the loop ask the same. */
 static int may_drain(const memdb_commit *ctx)
 {
-    return ctx->held.client == NULL && !ctx->want_rotate && !ctx->intake_closed && memdb_pending_count(ctx) < MEMDB_PENDING_MAX &&
+    return ctx->held.client == NULL && !ctx->want_rotate && memdb_pending_count(ctx) < MEMDB_PENDING_MAX &&
            ctx->waiting_count < MEMDB_PENDING_MAX;
+}
+
+/* From this client? What a departed one has left is nowhere but here (rule C1), so it counts as taken when the intake closes. */
+static int may_take_from(const memdb_commit *ctx, const struct memdb_client *client)
+{
+    return !client->broken && (!ctx->intake_closed || client->departed);
 }
 
 /* Round robin over the leases, `quota` entries each. 0, or -event. */
@@ -354,7 +360,7 @@ static int drain(memdb_commit *ctx, unsigned *work)
     uint32_t count = ctx->client_count, first = count ? ctx->next_client++ % count : 0;
     for (uint32_t i = 0; i < count; i++) {
         struct memdb_client *client = ctx->clients[(first + i) % count];
-        for (uint32_t q = 0; q < ctx->config.quota && !client->broken && may_drain(ctx); q++) {
+        for (uint32_t q = 0; q < ctx->config.quota && may_take_from(ctx, client) && may_drain(ctx); q++) {
             status = drain_entry(ctx, client);
             if (status == MEMDB_ABSENT)
                 break;
@@ -380,7 +386,7 @@ int memdb_commit_ready(memdb_commit *ctx)
     if (!may_drain(ctx))
         return 0;
     for (uint32_t i = 0; i < ctx->client_count; i++)
-        if (!ctx->clients[i]->broken && memdb_lease_ready(ctx->clients[i]->lease))
+        if (may_take_from(ctx, ctx->clients[i]) && memdb_lease_ready(ctx->clients[i]->lease))
             return 1;
     return 0;
 }

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clock.shim import Steering, compiler
 from peer import Peer
+from shim.steering import Steering, compiler
 
 import memdb
 
@@ -39,7 +39,7 @@ class Scene:
         """A client, and a group started by it, on a disk that can be made to fail."""
         if compiler() is None:
             pytest.skip("no C compiler to build the shim with")
-        steering = Steering.build(self.base)
+        steering = Steering.build(self.base, self.path)
         peer = Peer(self.path, steering.environment(), **{"linger": 0.0, "max_memory": "64MiB", **options})
         self.closing += [peer.close, steering.close]
         return steering, peer

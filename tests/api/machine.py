@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from api.model import END, Model, Transaction, keys_between, stored
-from clock.shim import Steering, under_shim
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from peer import Local, Peer
+from shim.steering import Steering, under_shim
 
 import memdb
 

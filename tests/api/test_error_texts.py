@@ -2,7 +2,7 @@
 its unit where there is one, and what to do next.
 
 Owns: one provoked instance of each error, as a user would meet it. Invariant: no error here is made by the
-test; where a failing disk or a foreign container is needed, the disk fails below libc (clock/shim.c) or a
+test; where a failing disk or a foreign container is needed, the disk fails below libc (shim/shim.c) or a
 real process holds the real lock.
 """
 
@@ -365,8 +365,8 @@ def a_stopped_writer(scene: Scene) -> None:
 )
 def a_sync_that_hangs(scene: Scene) -> None:
     steering, peer = scene.shim(timeout=0.3)
-    steering.hold_syncs(True)
-    scene.closing.append(lambda: steering.hold_syncs(False))
+    steering.order("sync:wal", "hold", sticky=True)
+    scene.closing.append(steering.cancel)
     peer.call("set", "a", 1, durability="full")
 
 
@@ -437,8 +437,8 @@ def a_full_arena_and_who_pins_it(scene: Scene) -> None:
 def a_full_disk_below_a_checkpoint(scene: Scene) -> None:
     steering, peer = scene.shim()
     peer.call("set", "a", 1)
-    steering.fail(checkpoint=errno.ENOSPC)
-    scene.closing.append(steering.fail)
+    steering.order("write:checkpoints", "fail", value=errno.ENOSPC, sticky=True)
+    scene.closing.append(steering.cancel)
     peer.call("checkpoint")
 
 
@@ -487,8 +487,8 @@ def a_damaged_manifest(scene: Scene) -> None:
 )
 def a_disk_that_refuses_a_sync(scene: Scene) -> None:
     steering, peer = scene.shim()
-    steering.fail(sync=errno.EIO)
-    scene.closing.append(steering.fail)
+    steering.order("sync:wal", "fail", value=errno.EIO, sticky=True)
+    scene.closing.append(steering.cancel)
     try:
         peer.call("set", "a", 1, durability="full")
     except memdb.OutcomeUnknown:  # rule L5: it was in flight

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from api.machine import Machine, bounds, clients, keys, limits, numbers, to_and_fro, ttls, values
 from api.model import END, MUST, MUST_NOT, Transaction, keys_between, stored
-from clock.shim import Steering, compiler, under_shim
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
+from shim.steering import Steering, compiler, under_shim
 
 import memdb
 
