@@ -319,8 +319,8 @@ SEEDS = (
         (
             Change(
                 _RECOVERY,
-                "    if entry.after_lsn > reached:\n",
-                "    if entry.after_lsn > reached + (1 << 40):\n",
+                "    if entry.follows > reached:\n",
+                "    if entry.follows > reached + (1 << 40):\n",
             ),
         ),
         (_TEST_DAMAGE + "test_a_segment_that_the_manifest_leaves_out_is_a_gap",),
