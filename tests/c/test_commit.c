@@ -3,6 +3,7 @@
  * expiry, what a client may not do, memory pressure. Log, successor and failures: test_commit_log.c.
  */
 #include "commit_rig.h"
+#include "commitstate.h" /* to see what a client makes the writer keep */
 
 #define MEMORY MEMDB_LEVEL_MEMORY
 #define OS MEMDB_LEVEL_OS
@@ -181,6 +182,26 @@ static void test_frames(void)
     send_part(&rig, lease, 7, 1, 1, noise, 0);
     step(&rig);
     CHECK_EQUAL((unsigned)rig_status(lease, 7), (unsigned)MEMDB_INVALID);
+    munmap(lease, sizeof *lease);
+    rig_end(&rig);
+}
+
+/* Rule C7: whatever a client sends and never ends, the writer keeps a bounded part of it. */
+static void test_staging_is_bounded(void)
+{
+    struct rig rig;
+    rig_start(&rig);
+    struct memdb_lease *lease = rig_join(&rig, 1);
+    static uint8_t noise[MEMDB_FRAME_MAX];
+    uint64_t most = 2 * rig_config().max_transaction_bytes; /* memory is doubled as it grows */
+    for (uint32_t frame = 0; frame < 100; frame++)
+        for (uint64_t request = 1; request <= 2 * MEMDB_STAGINGS; request++) {
+            send_part(&rig, lease, request, frame, 0, noise, sizeof noise);
+            step(&rig);
+            const struct memdb_client *client = rig.commit->clients[0];
+            for (unsigned i = 0; i < MEMDB_STAGINGS; i++)
+                CHECK(client->staging[i].cap <= most);
+        }
     munmap(lease, sizeof *lease);
     rig_end(&rig);
 }
@@ -442,6 +463,7 @@ int main(void)
     test_conditions();
     test_ranges_and_expiry();
     test_frames();
+    test_staging_is_bounded();
     test_withdraw_and_departure();
     test_departure_and_closed_intake();
     test_refusals();
