@@ -162,7 +162,9 @@ def summary(results: Sequence[Result], wrong: Sequence[str], seconds: float) -> 
     caught = [one for one in results if one.verdict == "caught"]
     for one in results:
         if one.verdict == NOT_JUDGED:
-            print(f"not judged here, because genmc is not installed: {one.defect.name}")
+            print(
+                f"not judged here, because a tool is not installed or a test was skipped: {one.defect.name}"
+            )
     print(f"FIGURE seeded defects caught: {len(caught)} of {len(results)} (wanted all)")
     for verdict, what in ((ALIVE, "alive"), (ERROR, "not tried")):
         names = [one.defect.name for one in results if one.verdict == verdict]

@@ -109,4 +109,64 @@ SEEDS = (
         ),
         (_TEST_ENGINE + "test_a_full_disk_at_a_rotation_refuses_commits_until_there_is_room",),
     ),
+    Defect(
+        "client-told-too-early",
+        "a client is told of its lease only after the writer has said that it scans it",
+        (
+            Change(
+                "memdb/actors/supervisor.py",
+                "            client.known = True\n            self.tell(\n",
+                "            client.known = True\n            self._known(client.client_id)\n            self.tell(\n",
+            ),
+        ),
+        ("pytest tests/actors/test_door.py::test_nobody_is_in_before_the_writer_scans_his_lease",),
+    ),
+    Defect(
+        "poison-tried-for-ever",
+        "rule G4: after the third death at one LSN the group stays up read-only",
+        (
+            Change(
+                "memdb/actors/supervisor.py",
+                "        if suspicious and self._deaths[1] >= POISON_DEATHS:\n",
+                "        if suspicious and self._deaths[1] >= 1 << 30:\n",
+            ),
+        ),
+        (_TEST_GROUP + "test_three_deaths_at_one_lsn_make_the_group_read_only",),
+    ),
+    Defect(
+        "checkpointer-revoked",
+        "rule R5: the checkpointer's snapshot is never revoked",
+        (
+            Change(
+                "memdb/durability/pressure.py",
+                "            if pin.checkpoint or not pin.since_us or not pin.held:\n",
+                "            if not pin.since_us or not pin.held:\n",
+            ),
+        ),
+        (_TEST_PRESSURE + "test_the_groups_own_checkpoint_never_gives_way",),
+    ),
+    Defect(
+        "other-users-let-in",
+        "engine.sock: the peer's uid is checked",
+        (
+            Change(
+                "memdb/actors/door.py",
+                "            if connection.uid not in (0, os.geteuid()):\n",
+                "            if connection.uid < 0:\n",
+            ),
+        ),
+        ("pytest tests/actors/test_door.py::test_another_user_is_turned_away_at_an_open_door",),
+    ),
+    Defect(
+        "failed-sync-not-told",
+        "rule L5: in-flight `full` commits are answered as unknown, and info() names the range at risk",
+        (
+            Change(
+                _ENGINE,
+                "        self._wal.failure.first_lsn = self._wal.durable_lsn + 1\n",
+                "        self._wal.failure.first_lsn = None\n",
+            ),
+        ),
+        (_TEST_ENGINE + "test_a_failed_write_or_sync_is_final_and_the_way_back_leads_to_new_files",),
+    ),
 )

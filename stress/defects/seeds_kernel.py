@@ -1,217 +1,18 @@
-"""Seeded defects of the kernel: the commit loop, the store, the index, epochs, leases, records. One C file is built anew
-for each; only the last need the Python binding."""
+"""Seeded defects of the kernel's store: epochs, indexes, memory, expiry. One C file is built anew for each; the last need
+the Python binding.
+"""
 
 from stress.defects.defect import Change, Defect
 
-_COMMIT = "memdb/shm/commit.c"
-_PUBLISH = "memdb/shm/publish.c"
 _EPOCH = "memdb/shm/epoch.c"
-_RECLAIM = "memdb/shm/reclaim.c"
-_STORE = "memdb/shm/store.c"
 _HASH = "memdb/shm/hashindex.c"
 _LIST = "memdb/shm/skiplist.c"
-_RECORD = "memdb/shm/record.c"
-_LEASE = "memdb/shm/lease.c"
-_VALIDATE = "memdb/shm/validate.c"
-_REPLAY = "memdb/shm/replay.c"
-_STAGE = "memdb/shm/stage.c"
-_LOGBUF = "memdb/shm/logbuf.c"
-_SCAN = "memdb/shm/scan.c"
 _READ = "memdb/shm/read.c"
-_BULK = "memdb/shm/ckptblock.c"
+_RECLAIM = "memdb/shm/reclaim.c"
+_STORE = "memdb/shm/store.c"
+_SCAN = "memdb/shm/scan.c"
 
 SEEDS = (
-    # ----------------------------------------------------------------------------------------- committing
-    Defect(
-        "acknowledged-before-the-write",
-        "invariant 6: `os` is acknowledged when the record is in the file",
-        (
-            Change(
-                _PUBLISH,
-                "    case MEMDB_LEVEL_OS: return ctx->written_lsn >= item->need_lsn;\n",
-                "    case MEMDB_LEVEL_OS: return 1;\n",
-            ),
-        ),
-        ("ctest test_commit_log plain",),
-    ),
-    Defect(
-        "acknowledged-before-the-sync",
-        "invariant 6: `full` is acknowledged when the record is synced",
-        (
-            Change(
-                _PUBLISH,
-                "    default: return ctx->synced_lsn >= item->need_lsn;\n",
-                "    default: return ctx->written_lsn >= item->need_lsn;\n",
-            ),
-        ),
-        ("ctest test_commit plain",),
-    ),
-    Defect(
-        "published-before-the-log",
-        "invariants 4 and 6: nobody sees a commit before its record is in the log",
-        (
-            Change(
-                _COMMIT,
-                "    if (ctx->config.logged)\n        memdb_log_append_commit(",
-                "    memdb_store_sc(&ctx->arena->published, lsn);\n    if (ctx->config.logged)\n        memdb_log_append_commit(",
-            ),
-        ),
-        ("ctest test_commit_stop plain", "ctest test_commit plain", "ctest test_commit_race plain"),
-    ),
-    Defect(
-        "published-before-it-is-applied",
-        "invariant 3: a transaction's versions are all in place before the published sequence passes it",
-        (
-            Change(
-                _STORE,
-                "        memdb_store_relaxed(&s->header->applied, lsn);\n",
-                "        memdb_store_relaxed(&s->header->applied, lsn);\n"
-                "        if (s->serving)\n"
-                "            memdb_store_sc(&s->header->published, lsn);\n",
-            ),
-        ),
-        ("ctest test_stop plain", "ctest test_race plain"),
-    ),
-    Defect(
-        "applied-before-the-log",
-        "invariant 6: the record is in the log buffer before the commit is applied",
-        (
-            Change(
-                _COMMIT,
-                "    if (ctx->config.logged)\n"
-                "        memdb_log_append_commit(ctx, held->client, &held->entry, held->payload, held->len, prepared, lsn);\n"
-                "    memdb_apply_ops(ctx->store, held->payload, held->len, held->client->client_id, held->entry.request, lsn, ctx->now_us,\n"
-                "                    prepared->count, ctx->window);\n",
-                "    memdb_apply_ops(ctx->store, held->payload, held->len, held->client->client_id, held->entry.request, lsn, ctx->now_us,\n"
-                "                    prepared->count, ctx->window);\n"
-                "    memdb_store_publish(ctx->store, lsn);\n"
-                "    if (ctx->config.logged)\n"
-                "        memdb_log_append_commit(ctx, held->client, &held->entry, held->payload, held->len, prepared, lsn);\n",
-            ),
-        ),
-        ("ctest test_commit plain", "ctest test_commit_stop plain"),
-    ),
-    Defect(
-        "appended-after-a-failure",
-        "invariant 11: nothing is written to a file after a failed write or sync",
-        (
-            Change(
-                _LOGBUF,
-                "    if (ctx->log_errno != 0)\n        return MEMDB_LOG_FAILED;\n    if (log->half == NULL)\n        return MEMDB_OK;\n",
-                "    if (log->half == NULL)\n        return MEMDB_OK;\n",
-            ),
-        ),
-        ("ctest test_commit_log plain",),
-    ),
-    Defect(
-        "last-request-forgotten",
-        "rule C2: a request that was applied is answered and not applied again",
-        (
-            Change(
-                _COMMIT,
-                "    if (!repeat && held->entry.request > highest)\n        return 0;\n",
-                "    if (!repeat || held->entry.request > highest)\n        return 0;\n",
-            ),
-        ),
-        ("ctest test_commit_log plain", "ctest test_commit_stop plain", "ctest test_commit plain"),
-    ),
-    Defect(
-        "applied-twice-by-a-successor",
-        "rule C2: the outcome is stored with the commit's effects, by a replay, too",
-        (
-            Change(
-                _REPLAY,
-                "    apply_outcome(store, client_id, &outcome);\n",
-                "    if (window != NULL)\n        apply_outcome(store, client_id, &outcome);\n",
-            ),
-        ),
-        ("ctest test_commit_stop plain", "ctest test_commit_log plain"),
-    ),
-    Defect(
-        "deletes-without-their-reserve",
-        "rule C3: a share of the arena stays for deletes",
-        (
-            Change(
-                _COMMIT,
-                "prepared->deletes_only ? MEMDB_FOR_DELETE : MEMDB_FOR_WRITE",
-                "prepared->deletes_only ? MEMDB_FOR_WRITE : MEMDB_FOR_WRITE",
-            ),
-        ),
-        ("ctest test_commit plain",),
-    ),
-    Defect(
-        "staging-without-a-bound",
-        "invariant 14 and rule C7: frames of a transaction are bounded",
-        (
-            Change(
-                _STAGE,
-                "    if (staging->len + len > ctx->config.max_transaction_bytes) {\n",
-                "    if (staging->len + len > ctx->config.max_transaction_bytes + UINT32_MAX) {\n",
-            ),
-        ),
-        ("ctest test_commit plain",),
-    ),
-    Defect(
-        "client-writes-system-keys",
-        "rule K2: a client writes the mapping only",
-        (
-            Change(
-                _STAGE,
-                "space >= 1 && space < MEMDB_SPACES : space == MEMDB_SPACE_PLAIN;\n",
-                "space >= 1 && space < MEMDB_SPACES : space >= 1;\n",
-            ),
-        ),
-        ("ctest test_commit plain",),
-    ),
-    # ----------------------------------------------------------------------------------------- validation
-    Defect(
-        "ranges-not-validated",
-        "rule C6: a range that was read must still hold",
-        (
-            Change(
-                _VALIDATE,
-                "    if (j->range_count == 0)\n        return;\n",
-                "    if (j->range_count != UINT32_MAX)\n        return;\n",
-            ),
-        ),
-        ("ctest test_validate plain",),
-    ),
-    Defect(
-        "deleted-keys-not-validated",
-        "rule C6: a key that was read and is deleted conflicts",
-        (
-            Change(
-                _VALIDATE,
-                "    } else if (read->lsn != 0 && !same) {\n",
-                "    } else if (read->lsn != 0 && found.lsn != 0 && !same) {\n",
-            ),
-        ),
-        ("ctest test_validate plain",),
-    ),
-    Defect(
-        "lost-window-accepted",
-        "rule C6: a transaction older than the window conflicts",
-        (
-            Change(
-                _VALIDATE,
-                "    if (j->reads.lsn < memdb_window_floor(j->ctx->window)) {\n",
-                "    if (j->reads.lsn + (UINT64_C(1) << 40) < memdb_window_floor(j->ctx->window)) {\n",
-            ),
-        ),
-        ("ctest test_validate plain",),
-    ),
-    Defect(
-        "other-generation-accepted",
-        "rule G3: a transaction begun before a switch conflicts",
-        (
-            Change(
-                _VALIDATE,
-                "    if (reads->word != j->ctx->config.word)\n",
-                "    if (reads->word == UINT64_MAX)\n",
-            ),
-        ),
-        ("ctest test_validate plain",),
-    ),
     # --------------------------------------------------------------------------------------------- epochs
     Defect(
         "block-reused-early",
@@ -332,109 +133,6 @@ SEEDS = (
         ),
         ("ctest test_store plain",),
     ),
-    # ------------------------------------------------------------------------------------ leases and ring
-    Defect(
-        "ring-length-trusted",
-        "invariant 12: a client's nonsense costs only its own",
-        (
-            Change(
-                _LEASE,
-                "padded(entry->size) > used || entry->size - sizeof *entry > MEMDB_FRAME_MAX)",
-                "entry->size - sizeof *entry > MEMDB_FRAME_MAX)",
-            ),
-        ),
-        ("ctest test_lease plain",),
-    ),
-    Defect(
-        "ring-offset-trusted",
-        "invariant 12: a client's nonsense costs only its own",
-        (
-            Change(
-                _LEASE,
-                "    if (used > MEMDB_RING_BYTES || (used & 7) != 0 || (head & 7) != 0 || used < sizeof *entry)\n",
-                "    if ((head & 7) != 0 || used < sizeof *entry)\n",
-            ),
-        ),
-        ("ctest test_lease plain",),
-    ),
-    Defect(
-        "withdrawn-request-committed",
-        "rule C8: a request that was withdrawn is certainly not done",
-        (
-            Change(
-                _LEASE,
-                "what == MEMDB_CELL_DONE || what == MEMDB_CELL_WITHDRAWN || what == MEMDB_CELL_IDLE)",
-                "what == MEMDB_CELL_DONE || what == MEMDB_CELL_IDLE)",
-            ),
-            Change(
-                _LEASE,
-                "        if (what != MEMDB_CELL_SUBMITTED)\n            return MEMDB_INVALID;\n        if (memdb_cas_sc(&cell->state, &state, MEMDB_CELL_TAKEN",
-                "        if (memdb_cas_sc(&cell->state, &state, MEMDB_CELL_TAKEN",
-            ),
-        ),
-        ("ctest test_lease plain", "ctest test_commit plain"),
-    ),
-    # -------------------------------------------------------------------------------------------- records
-    Defect(
-        "body-checksum-skipped",
-        "rule L2: a record is believed after its checksums",
-        (
-            Change(
-                _RECORD,
-                "    if (memdb_crc32c(0, out->body, out->body_len) != out->header.body_crc)\n        return MEMDB_RECORD_BAD_BODY;\n",
-                "",
-            ),
-        ),
-        ("ctest test_record plain",),
-    ),
-    Defect(
-        "length-before-its-checksum",
-        "rule L2: the header's checksum comes before its length",
-        (
-            Change(
-                _RECORD,
-                "header->magic == MEMDB_RECORD_MAGIC && header->header_crc == header_crc(segment + offset, salt, offset) &&\n           header->size >= HEADER;",
-                "header->magic == MEMDB_RECORD_MAGIC && (salt | header->size) != 0 && header_crc(segment, salt, offset) != 1;",
-            ),
-        ),
-        ("ctest test_record plain",),
-    ),
-    Defect(
-        "record-of-another-place",
-        "rule L2: a record's checksum covers its segment's salt and its offset",
-        (
-            Change(
-                _RECORD,
-                "    uint64_t place[2] = {salt, offset};\n",
-                "    uint64_t place[2] = {salt * 0, offset * 0};\n",
-            ),
-        ),
-        ("ctest test_record plain",),
-    ),
-    Defect(
-        "checkpoint-block-of-another-place",
-        "rule L6: a block is bound to its file and its place",
-        (
-            Change(
-                _BULK,
-                "header_crc != block_crc(block, salt) || block->index != index)",
-                "header_crc != block_crc(block, salt) || block->index > index + 1)",
-            ),
-        ),
-        ("ctest test_record plain",),
-    ),
-    Defect(
-        "replay-accepts-any-order",
-        "invariant 9: sequence numbers only grow",
-        (
-            Change(
-                _REPLAY,
-                "            if (lsn <= out->last_lsn || lsn > MEMDB_LSN_MASK)\n",
-                "            if (lsn > MEMDB_LSN_MASK)\n",
-            ),
-        ),
-        ("ctest test_record plain", "ctest test_commit_log plain"),
-    ),
     # ------------------------------------------------------------------------- through the Python binding
     Defect(
         "checkpoint-without-expiry",
@@ -471,5 +169,113 @@ SEEDS = (
             ),
         ),
         ("pytest tests/api/test_transactions.py::test_what_was_rolled_back_is_not_written",),
+    ),
+    Defect(
+        "reaper-deletes-what-lives",
+        "rule R3: reaping is a conditional delete",
+        (
+            Change(
+                "memdb/shm/replay.c",
+                "    if (op->flags & MEMDB_OP_ONLY_EXPIRED) {",
+                "    if ((op->flags & MEMDB_OP_ONLY_EXPIRED) && time_us == 0) {",
+            ),
+        ),
+        ("ctest test_expiry_commit plain",),
+    ),
+    Defect(
+        "time-floor-not-raised",
+        "rule R3: commits raise the floor of time",
+        (
+            Change(
+                _STORE,
+                "    if (now_us > s->time_floor) {",
+                "    if (now_us > s->time_floor && s->applied == 0) {",
+            ),
+        ),
+        ("ctest test_expiry plain", "ctest test_expiry_commit plain"),
+    ),
+    Defect(
+        "expired-are-shown",
+        "rule R3: expiry is judged in the kernel",
+        (
+            Change(
+                _READ,
+                "(version.expires_us && version.expires_us <= memdb_pin_time(pin)))",
+                "(version.expires_us && version.expires_us + 1000000 <= memdb_pin_time(pin)))",
+            ),
+        ),
+        ("ctest test_expiry plain", "ctest test_store plain"),
+    ),
+    Defect(
+        "memory-without-reserve",
+        "growth is backed by memory before it is used: a full /dev/shm is an error, never a SIGBUS",
+        (
+            Change(
+                "memdb/shm/arena.c",
+                "        error = posix_fallocate(a->fd, (off_t)first * MEMDB_PAGE, (off_t)count * MEMDB_PAGE);\n",
+                "        error = first + count == 0;\n",
+            ),
+        ),
+        ("ctest test_arena plain",),
+    ),
+    Defect(
+        "limit-not-kept",
+        "invariant 14: memory is bounded by max_memory",
+        (
+            Change(
+                "memdb/shm/arena.c",
+                "    if (purpose == MEMDB_FOR_RECOVERY || deletes)\n        cap = (int64_t)a->page_count;",
+                "    if (purpose == MEMDB_FOR_RECOVERY || deletes || bytes > 0)\n        cap = (int64_t)a->page_count;",
+            ),
+        ),
+        ("ctest test_arena plain", "ctest test_store plain", "ctest test_commit plain"),
+    ),
+    Defect(
+        "counts-shown-too-early",
+        "rule I3: len is that of the published state",
+        (
+            Change(
+                _STORE,
+                "s->deltas[s->delta_first].lsn <= lsn; s->delta_first++)",
+                "s->deltas[s->delta_first].lsn <= lsn + 1; s->delta_first++)",
+            ),
+        ),
+        ("ctest test_store plain",),
+    ),
+    Defect(
+        "bad-structure-read-on",
+        "rule R2: every traversal checks bounds",
+        (
+            Change(
+                "memdb/shm/arena.h",
+                "    if (offset < sizeof(struct memdb_arena_header) || offset + bytes > view->size)\n",
+                "    if (offset < sizeof(struct memdb_arena_header) || bytes > view->size)\n",
+            ),
+        ),
+        ("ctest test_flip plain", "ctest test_flip asan"),
+    ),
+    Defect(
+        "revocation-not-acknowledged",
+        "rule R6: who was revoked acknowledges it",
+        (
+            Change(
+                _EPOCH,
+                "    pin->word = word_of(MEMDB_SLOT_FREE, next_count(seen), 0);\n    memdb_store_sc(&pin->slot->word, pin->word);\n",
+                "    pin->word = word_of(MEMDB_SLOT_FREE, next_count(seen), 0);\n",
+            ),
+        ),
+        ("ctest test_epoch plain",),
+    ),
+    Defect(
+        "slot-word-repeats",
+        "epoch.h: a slot's word counts its uses, so that it never looks the same again",
+        (
+            Change(
+                _EPOCH,
+                "static uint64_t next_count(uint64_t word) { return (word & COUNT_MASK) + (UINT64_C(1) << COUNT_SHIFT); }",
+                "static uint64_t next_count(uint64_t word) { return word & COUNT_MASK; }",
+            ),
+        ),
+        ("ctest test_epoch plain",),
     ),
 )

@@ -381,4 +381,80 @@ SEEDS = (
         ),
         ("pytest tests/durability/test_gaps.py::test_time_goes_on_from_the_latest_commit_in_the_log",),
     ),
+    # ------------------------------------------------------------------------------- whose bytes these are
+    Defect(
+        "segment-of-another-database",
+        "rule L9: a segment belongs to its database",
+        (Change(_SEGMENTS, "    if header.database not in known:\n", "    if not header.database:\n"),),
+        (_TEST_DAMAGE + "test_files_of_another_database_are_refused",),
+    ),
+    Defect(
+        "another-segment-in-its-place",
+        "invariant 13: a segment is the one that the manifest means",
+        (
+            Change(
+                _SEGMENTS,
+                "    if (header.number, header.salt, header.capacity) != (entry.number, entry.salt, entry.capacity):\n",
+                "    if header.capacity != entry.capacity:\n",
+            ),
+        ),
+        (_TEST_DAMAGE + "test_files_of_another_database_are_refused",),
+    ),
+    Defect(
+        "another-checkpoint-in-its-place",
+        "invariant 10: a checkpoint is the one that the manifest names",
+        (
+            Change(
+                _CHECKPOINTS,
+                "        if (header.lsn, header.salt, footer.digest) != (entry.lsn, entry.salt, entry.digest):\n",
+                "        if header.lsn != entry.lsn:\n",
+            ),
+        ),
+        (_TEST_DAMAGE + "test_files_of_another_database_are_refused",),
+    ),
+    Defect(
+        "link-not-compared",
+        "rule L1: a segment continues the one before it",
+        (
+            Change(
+                _RECOVERY,
+                "        if linked != (before.number, before.end.crc):\n",
+                "        if linked == (0, 1):\n",
+            ),
+        ),
+        (_TEST_DAMAGE + "test_a_segment_continues_the_one_before_it",),
+    ),
+    Defect(
+        "short-write-of-a-file",
+        "invariant 6: a short write is gone on with",
+        (
+            Change(
+                _FILES,
+                "            view, offset = view[done:], offset + done\n",
+                "            view, offset = view[:0], offset + done\n",
+            ),
+        ),
+        (_DURABLE + "test_short_writes_are_gone_on_with",),
+    ),
+    Defect(
+        "creation-counts-at-once",
+        "rule L8: creation first says `creating`",
+        (Change(_REBUILD, '        state="creating",\n', '        state="ready",\n'),),
+        _KILLS,
+    ),
+    Defect(
+        "unsound-checkpoint-kept-for-good",
+        "rule L6: a checkpoint that the start has found damaged is written again",
+        (
+            Change(
+                _ENGINE,
+                "        if newest is None or any(newest.path in text for text in self._report.damaged_checkpoints):\n",
+                "        if newest is None:\n",
+            ),
+        ),
+        (
+            "pytest tests/durability/test_one_arena.py",
+            _TEST_ENGINE + "test_damage_of_the_newest_checkpoint_costs_nothing",
+        ),
+    ),
 )

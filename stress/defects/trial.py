@@ -44,12 +44,14 @@ _NO_PROGRAM = re.compile(
     r"\b(NameError|UnboundLocalError|SyntaxError|IndentationError|ImportError|ModuleNotFoundError)\b"
 )
 _PYTEST_FAILED = 1
+_SKIPPED = re.compile(r"^\d+ skipped in ", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Trial:
     """One command's end. ``verdict``: passed, caught, hung (longer than the limit: it waits for ever),
-    broken (no test: why is in ``output``), missing (the tool is not installed here)."""
+    broken (no test: why is in ``output``), missing (the tool is not installed here, or the test says
+    so by skipping)."""
 
     command: str
     verdict: str
@@ -98,7 +100,7 @@ def _argv(command: str) -> list[str]:
 
 def _verdict(kind: str, code: int | None, output: str) -> str:
     if code == 0:
-        return PASSED
+        return MISSING if kind == "pytest" and _SKIPPED.search(output) else PASSED
     if code is None:
         return HUNG
     if _NOT_BUILT.search(output) or _NO_PROGRAM.search(output):

@@ -6,7 +6,7 @@ from durability.rig import Machine, options
 
 from memdb import errors
 from memdb.durability import checkpoints, judge, manifest, recovery, segments
-from memdb.durability.files import MemoryFiles
+from memdb.durability.files import MemoryFiles, _MemoryFile
 from memdb.durability.manifest import Manifest
 
 
@@ -68,6 +68,23 @@ def test_what_a_manifest_names_is_durable_before_it() -> None:
     files.on_operation = look
     work(machine)
     assert len(seen) > 8 and len(seen[-1].checkpoints) == 2
+
+
+def test_short_writes_are_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system may take less than it was given, at every write."""
+    whole = _MemoryFile.pwrite
+
+    def short(file: _MemoryFile, data: bytes | memoryview, offset: int) -> int:
+        return whole(file, memoryview(data)[: max(1, len(data) // 3)], offset)
+
+    monkeypatch.setattr(_MemoryFile, "pwrite", short)
+    machine = Machine(options=options(keep_checkpoints=2, keep_segments=0))
+    work(machine)
+    expected = machine.names()
+    left = machine.reboot(after_a_power_cut(machine.files)).start()
+    assert (left.names(), left.report.damaged_checkpoints) == (expected, [])
+    for checkpoint in left.engine._wal.current.checkpoints:
+        checkpoints.verify(left.files, checkpoint)
 
 
 def test_a_segment_is_synced_whole_before_the_next_one_is_named() -> None:
