@@ -245,7 +245,7 @@ class DurableEngine(Opening):
         self._wal.detach(self.commit)
         self._wal.failure = None
         commit = self._make_commit(store, base)
-        self._wal.begin(commit, base, after)
+        self._wal.begin(commit, base, after, entry.lsn)
         self._wal.durable_lsn = base
         self._install(store, commit, base)
         self._show()
