@@ -498,7 +498,7 @@ SEEDS = (
             Change(
                 _STAGE,
                 "    if ((op->flags & MEMDB_OP_IF_VERSION) && (newest != MEMDB_OK || found->lsn != op->if_lsn))\n",
-                "    if ((op->flags & MEMDB_OP_IF_VERSION) && newest != MEMDB_OK)\n",
+                "    if ((op->flags & MEMDB_OP_IF_VERSION) && (newest != MEMDB_OK || found->lsn < op->if_lsn))\n",
             ),
         ),
         ("ctest test_commit plain",),

@@ -204,7 +204,7 @@ SEEDS = (
                 "(version.expires_us && version.expires_us + 1000000 <= memdb_pin_time(pin)))",
             ),
         ),
-        ("ctest test_expiry plain", "ctest test_store plain"),
+        ("ctest test_expiry_commit plain",),
     ),
     Defect(
         "memory-without-reserve",

@@ -452,9 +452,6 @@ SEEDS = (
                 "        if newest is None:\n",
             ),
         ),
-        (
-            "pytest tests/durability/test_one_arena.py",
-            _TEST_ENGINE + "test_damage_of_the_newest_checkpoint_costs_nothing",
-        ),
+        (_DURABLE + "test_a_checkpoint_that_a_start_has_found_damaged_is_written_again",),
     ),
 )

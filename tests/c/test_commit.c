@@ -170,6 +170,11 @@ static void test_frames(void)
     send_part(&rig, lease, 5, 0, 0, payload.bytes, 50); /* begins anew: the same request from its first frame */
     send_part(&rig, lease, 5, 0, 0, payload.bytes, third);
     send_part(&rig, lease, 5, 1, 1, payload.bytes + third, payload.len - third);
+    send_part(&rig, lease, 8, 0, 0, payload.bytes, third); /* a frame in the middle is missing, and as many came as the last one says */
+    send_part(&rig, lease, 8, 2, 0, payload.bytes + third, third);
+    send_part(&rig, lease, 8, 2, 1, payload.bytes + 2 * third, payload.len - 2 * third);
+    step(&rig);
+    CHECK_EQUAL(rig_status(lease, 8), MEMDB_AGAIN);
     static uint8_t noise[MEMDB_FRAME_MAX];
     for (uint32_t frame = 0; frame < 20; frame++) /* 20 x 64 KiB are above 1 MiB */
         send_part(&rig, lease, 6, frame, 0, noise, sizeof noise);

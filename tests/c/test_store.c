@@ -451,6 +451,22 @@ static void check_grace(void)
     CHECK_EQUAL(memdb_scanner_add(r.scanner, r.lease), MEMDB_OK);
 }
 
+/* Rule I3: the count that readers see is that of what they may see, however much is applied behind it. */
+static void check_counts(void)
+{
+    uint64_t lsn = memdb_load_relaxed(&r.view.header->applied), before = memdb_load_relaxed(&r.view.header->counts[1]);
+    bool existed;
+    rig_put(&r, "\1count1", 7, "a", 1, 0, lsn + 1);
+    rig_put(&r, "\1count2", 7, "a", 1, 0, lsn + 2);
+    memdb_store_delete(r.store, "\1count1", 7, lsn + 3, 1, &existed);
+    memdb_store_delete(r.store, "\1count2", 7, lsn + 3, 1, &existed);
+    CHECK_EQUAL(memdb_load_relaxed(&r.view.header->counts[1]), before);
+    for (uint64_t i = 1; i <= 3; i++) {
+        memdb_store_publish(r.store, lsn + i);
+        CHECK_EQUAL(memdb_load_relaxed(&r.view.header->counts[1]), before + i % 3);
+    }
+}
+
 /* A full arena says so, and can be used again after deletes, also for values of another size. */
 static void check_full(void)
 {
@@ -503,6 +519,7 @@ int main(void)
     check_views("\1view", 8);
     check_views("\1views", 2000);
     check_grace_of_blocks();
+    check_counts();
     check_grace();
     memdb_store_delete(r.store, "\1view", 5, memdb_load_relaxed(&r.view.header->applied), 1, &(bool){0});
     memdb_store_delete(r.store, "\1views", 6, memdb_load_relaxed(&r.view.header->applied), 1, &(bool){0});

@@ -150,3 +150,18 @@ def test_a_checkpoint_that_does_not_read_back_does_not_count() -> None:
     assert [one.lsn for one in machine.engine._wal.current.checkpoints] == [2]
     again = machine.reboot().start()
     assert (again.report.damaged_checkpoints, again.names()) == ([], {"a": b"1", "b": b"2"})
+
+
+def test_a_checkpoint_that_a_start_has_found_damaged_is_written_again() -> None:
+    """Rule L6: the state is the same, but at least two that can be read are kept."""
+    machine = Machine().start()
+    machine.set("a", b"1")
+    machine.engine.checkpoint()
+    machine.engine.stop()
+    named = machine.engine._wal.current.checkpoints[-1]
+    machine.files.damage(named.path, checkpoints.HEADER_BYTES + 40)
+    again = machine.reboot().start()
+    assert again.report.damaged_checkpoints
+    again.engine.checkpoint()
+    checkpoints.verify(again.files, again.engine._wal.current.checkpoints[-1])
+    assert again.reboot().start().report.damaged_checkpoints == []
