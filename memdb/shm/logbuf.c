@@ -43,9 +43,17 @@ uint64_t memdb_log_commit_bytes(size_t payload_len)
     return pad8(RECORD_HEADER + payload_len);
 }
 
-int memdb_log_fits(const memdb_commit *ctx, uint64_t padded)
+/* The last part of a segment is for deletes: on a full disk, where no next one can be made, they go on. A record that leaves less in
+ * any segment of this size may have it all. */
+int memdb_log_fits(const memdb_commit *ctx, uint64_t padded, int deletes_only)
 {
-    return ctx->log.tail + padded + MEMDB_LOGBUF_SLACK <= ctx->log.capacity;
+    const struct memdb_log *log = &ctx->log;
+    uint64_t share = log->capacity / MEMDB_LOGBUF_DELETES_SHARE;
+    if (share > MEMDB_LOGBUF_DELETES_MAX)
+        share = MEMDB_LOGBUF_DELETES_MAX;
+    if (deletes_only || log->tail <= MEMDB_SEGMENT_HEADER + MEMDB_LOGBUF_SLACK)
+        share = 0;
+    return log->tail + padded + MEMDB_LOGBUF_SLACK + share <= log->capacity;
 }
 
 /* Seals the record that lies at the tail and makes it part of the log. */

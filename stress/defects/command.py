@@ -108,7 +108,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--list", action="store_true", help="names them, what each breaks and what catches it"
     )
     parser.add_argument("--verbose", action="store_true", help="prints how each catching command ended")
-    parser.set_defaults(function=main)
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -101,9 +101,7 @@ SEEDS = (
         (
             Change(
                 _OPENING,
-                "        self.commit.read_only(\n"
-                "            kernel.STATUS_LOG_FAILED if isinstance(error, LogFailed) else kernel.STATUS_READ_ONLY\n"
-                "        )\n",
+                "        self.commit.read_only(kernel.STATUS_READ_ONLY, deletes)\n",
                 "",
             ),
         ),
@@ -180,8 +178,8 @@ SEEDS = (
         (
             Change(
                 _ENGINE,
-                "        self._wal.failure.first_lsn = self._wal.durable_lsn + 1\n",
-                "        self._wal.failure.first_lsn = None\n",
+                "        failure.first_lsn = self._wal.durable_lsn + 1\n",
+                "        failure.first_lsn = None\n",
             ),
         ),
         (_TEST_ENGINE + "test_a_failed_write_or_sync_is_final_and_the_way_back_leads_to_new_files",),

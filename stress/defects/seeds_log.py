@@ -129,7 +129,7 @@ SEEDS = (
     Defect(
         "successor-does-not-flush",
         "rule C4: a successor from disk first writes out what the file lacks",
-        (Change(_REBUILD, "            file.write_all(image[written:], written)\n", ""),),
+        (Change(_REBUILD, "            file.write_all(image[synced:], synced)\n", ""),),
         (_TEST_ENGINE + "test_a_damaged_arena_is_left_and_the_log_buffer_still_saved",),
     ),
     # ------------------------------------------------------------------------------------- a failed log
