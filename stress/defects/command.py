@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -122,6 +123,7 @@ def main(arguments: argparse.Namespace) -> int:
             print(f"{one.name}{' (quick)' if one.quick else ''}: {one.breaks}")
             print("".join(f"    {command}\n" for command in one.caught_by), end="")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what it has started ends with it
     checkout = Path(__file__).resolve().parents[2]
     began = monotonic()
     with Scratch(checkout, lambda text: print(f"# {text}", flush=True)).in_use() as scratch:

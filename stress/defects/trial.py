@@ -78,7 +78,8 @@ def attempt(scratch: Scratch, command: str, at_least: float = 0.0) -> Trial:
 def batch(scratch: Scratch, commands: list[str]) -> list[Trial]:
     """Several pytest commands in one process, for when all are expected to pass; else one after the other."""
     if len(commands) > 1 and all(one.startswith("pytest ") for one in commands):
-        together = attempt(scratch, "pytest " + " ".join(one.removeprefix("pytest ") for one in commands))
+        joined = "pytest " + " ".join(one.removeprefix("pytest ") for one in commands)
+        together = attempt(scratch, joined, _SECONDS["pytest"] * len(commands))
         if together.verdict == PASSED:
             share = together.seconds / len(commands)
             return [Trial(one, PASSED, share, together.output) for one in commands]
