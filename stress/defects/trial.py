@@ -43,6 +43,7 @@ _NOT_BUILT = re.compile(
 _NO_PROGRAM = re.compile(
     r"\b(NameError|UnboundLocalError|SyntaxError|IndentationError|ImportError|ModuleNotFoundError)\b"
 )
+_UNUSED_PLUGINS = ("cacheprovider", "hypothesispytest", "xdist")  # the second takes longer than most tests
 _PYTEST_FAILED = 1
 _SKIPPED = re.compile(r"^\d+ skipped in ", re.MULTILINE)
 
@@ -89,7 +90,8 @@ def batch(scratch: Scratch, commands: list[str]) -> list[Trial]:
 def _argv(command: str) -> list[str]:
     kind, *words = shlex.split(command)
     if kind == "pytest":
-        return [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "", *words]
+        unused = [word for name in _UNUSED_PLUGINS for word in ("-p", f"no:{name}")]
+        return [sys.executable, "-m", "pytest", "-q", "-x", *unused, "-m", "", *words]
     if kind == "ctest":
         return ["dev/ctest", *words]
     if kind == "model":
