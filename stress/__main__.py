@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from stress import bench, run
+from stress.defects import command as defects
 
 
 def main() -> int:
@@ -16,6 +17,7 @@ def main() -> int:
     run.add_arguments(
         commands.add_parser("run", help="clients and actors are killed while an outside oracle watches")
     )
+    defects.add_arguments(commands.add_parser("defects", help="is every seeded defect caught, and by what?"))
     arguments = parser.parse_args()
     return int(arguments.function(arguments))
 

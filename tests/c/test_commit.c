@@ -381,6 +381,44 @@ static void test_pressure(void)
     rig_end(&rig);
 }
 
+/* Rule C3: full of small keys, none of which can go because a snapshot sees them all: each can be deleted nevertheless. */
+static void test_deletes_under_a_snapshot(void)
+{
+    struct rig rig;
+    memdb_commit_config config = rig_config();
+    rig_begin(&rig, &config, 1 << 20, 16 << 20);
+    CHECK_EQUAL(rig_open_segment(&rig, 16 << 20, 1 << 20), MEMDB_OK);
+    struct memdb_lease *lease = rig_join(&rig, 1);
+    uint64_t request = 0, key_count;
+    char key[32];
+    int event = 0;
+    while (event >= 0) {
+        snprintf(key, sizeof key, "%u", (unsigned)++request);
+        rig_op(&rig, lease, request, OS, SET, 0, key, "v", 0);
+        event = memdb_commit_step(rig.commit);
+        CHECK(request < 100000);
+    }
+    CHECK_EQUAL(-event, MEMDB_EVENT_PRESSURE);
+    memdb_commit_pressure_done(rig.commit, 0);
+    step(&rig);
+    key_count = request - 1;
+    memdb_view view = memdb_arena_view(rig.arena);
+    memdb_pin snapshot;
+    memdb_store_sc(&lease->slots_used, 2);
+    CHECK_EQUAL(memdb_pin_begin(&snapshot, &view, &lease->slots[view.parity][1], MEMDB_PIN_SNAPSHOT), MEMDB_OK);
+    CHECK_EQUAL(memdb_pin_leave(&snapshot), MEMDB_OK);
+    for (uint64_t i = 1; i <= key_count; i++) {
+        snprintf(key, sizeof key, "%u", (unsigned)i);
+        rig_op(&rig, lease, request + i, OS, DELETE, 0, key, NULL, 0);
+        step(&rig);
+        CHECK_EQUAL((unsigned)rig_status(lease, request + i), (unsigned)MEMDB_OK);
+    }
+    CHECK(rig_reads(&rig, lease, "1", NULL));
+    memdb_pin_close(&snapshot);
+    munmap(lease, sizeof *lease);
+    rig_end(&rig);
+}
+
 static void test_without_log(void)
 {
     struct rig rig;
@@ -410,6 +448,7 @@ int main(void)
     test_many_ranges();
     test_hostile_client();
     test_pressure();
+    test_deletes_under_a_snapshot();
     test_without_log();
     return 0;
 }

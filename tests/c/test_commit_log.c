@@ -324,6 +324,7 @@ static void test_failed_write(void)
     step(&rig); /* the event comes once */
     CHECK_EQUAL((unsigned)rig_status(lease, 4), (unsigned)MEMDB_LOG_FAILED);
     CHECK_EQUAL((unsigned)rig_status(lease, 5), (unsigned)MEMDB_LOG_FAILED);
+    CHECK_EQUAL((unsigned)memdb_commit_flush(rig.commit), (unsigned)MEMDB_LOG_FAILED); /* nor by who asks for it */
     CHECK_EQUAL(rig.writes, writes); /* a poisoned file is never written to again */
     CHECK_EQUAL(memdb_commit_log_errno(rig.commit), EIO);
     CHECK_EQUAL((unsigned)memdb_commit_mark(rig.commit), (unsigned)MEMDB_LOG_FAILED); /* not "no room" */
@@ -347,6 +348,13 @@ static void test_failed_sync(void)
         CHECK_EQUAL((unsigned)rig_status(lease, request), (unsigned)MEMDB_LOG_FAILED);
     CHECK(rig_reads(&rig, lease, "k", NULL));
     CHECK(rig_reads(&rig, lease, "m", NULL)); /* nothing is published over an unsafe commit */
+    unsigned writes = rig.writes;
+    memdb_commit_read_only(rig.commit, 0);
+    rig_op(&rig, lease, 4, FULL, SET, 0, "k", "4", 0);
+    step(&rig);
+    CHECK_EQUAL((unsigned)rig_status(lease, 4), (unsigned)MEMDB_LOG_FAILED);
+    CHECK_EQUAL((unsigned)memdb_commit_flush(rig.commit), (unsigned)MEMDB_LOG_FAILED);
+    CHECK_EQUAL(rig.writes, writes); /* a file that could not be synced is not written to again */
     munmap(lease, sizeof *lease);
     rig_end(&rig);
 }

@@ -1,5 +1,7 @@
 """Torn or damaged (rule L3): what is cut, what is refused, and what until_damage leaves out."""
 
+from dataclasses import replace
+
 import pytest
 from durability.rig import Machine, options
 
@@ -123,6 +125,19 @@ def test_a_missing_segment_is_damage() -> None:
     machine.engine.rotate()
     machine.files.unlink(SEGMENT)
     with pytest.raises(errors.CorruptionError, match="missing"):
+        machine.reboot().start()
+
+
+def test_a_segment_that_the_manifest_leaves_out_is_a_gap() -> None:
+    machine = written()
+    machine.engine.checkpoint()
+    machine.set("above the checkpoint", b"1", "full")
+    machine.engine.rotate()
+    machine.set("behind the gap", b"1", "full")
+    now = machine.engine._wal.current
+    machine.engine.stop()
+    manifest.store(machine.files, replace(now, segments=now.segments[1:]))
+    with pytest.raises(errors.CorruptionError, match="has a gap"):
         machine.reboot().start()
 
 
