@@ -112,6 +112,6 @@ def holes_of(story: Story) -> list[Case]:
             holed = image[:start] + bytes(SECTOR) + image[end:]
             found = Found({**contents, path: holed}, frozenset(files.directories))
             how = f"sector {sector} of {path} is gone, though LSN {told} is told to be durable"
-            least = max(promise.full, min(told, max(story.commits)))
+            least = max(promise.full, story.commit_at(told))
             cases.append(Case(found, least, promise.handed_out, True, how))
     return cases

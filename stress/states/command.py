@@ -48,7 +48,7 @@ class Tier:
 
 
 TIERS = {
-    "quick": Tier(5_000, 1, 10, (None, 25, 25), 8, 4),
+    "quick": Tier(5_000, 1, 8, (None, 20, 20), 8, 4),
     "nightly": Tier(200_000, 200, 60, (None, None, None), 1_000, 400),
 }
 

@@ -108,11 +108,12 @@ class Story:
             return
         acknowledged = []
         for request in list(self.outstanding):
-            state, status, found, lsn, _ = kernel.lease_result(machine.lease, request % 64)
+            state, status, found, lsn, count = kernel.lease_result(machine.lease, request % 64)
             if state == DONE and found == request:
                 commit = self.outstanding.pop(request)
                 if status == 0 and lsn:
-                    self.commits.setdefault(lsn, commit)
+                    if count > 0:  # else there was nothing to write
+                        self.commits[lsn] = commit
                     acknowledged.append((lsn, commit.level))
         applied = machine.engine.commit.figures()["applied_lsn"]
         published = int(machine.engine.store.published)
@@ -137,7 +138,12 @@ class Story:
             if lsn <= published:
                 full = max(full, lsn if commit.level == "full" else 0)
                 os = max(os, lsn if commit.level != "memory" else 0)
-        return Promise(full, max(os, full), handed_out)
+        return Promise(self.commit_at(full), self.commit_at(max(os, full)), handed_out)
+
+    def commit_at(self, lsn: int) -> int:
+        """The last commit at or below an LSN: numbers have gaps, and what has nothing to write is answered
+        with the number that the log has come to."""
+        return max((one for one in self.commits if one <= lsn), default=0)
 
     # ------------------------------------------------------------------------------------- the model
 
@@ -196,6 +202,10 @@ class Story:
             self.note()
         elif name == "reopen":
             self.reopen()
+        elif name == "kill":
+            self.kill()
+        elif name == "heir":
+            self.heir()
         else:
             raise ValueError(f"no operation {words!r}")
 
@@ -205,6 +215,31 @@ class Story:
         self.machine.engine.stop()
         self.note(durable=applied)
         self.machine = Machine(self.files, self.options, first_request=self.machine.request)
+        self.machine.start()
+        self.note()
+
+    def kill(self) -> None:
+        """The group is killed, and a new one started: what was never written is gone."""
+        machine = Machine(self.files, self.options, first_request=self.machine.request)
+        self.machine = machine.start()
+        never_written = [lsn for lsn in self.commits if lsn > machine.report.lsn]
+        assert all(self.commits[lsn].level == "memory" for lsn in never_written), "an os commit is lost"
+        for lsn in never_written:
+            del self.commits[lsn]
+        self.note()
+
+    def heir(self) -> None:
+        """The writer is killed, and another one goes on in its place."""
+        dead = self.machine
+        self.machine = Machine(
+            files=self.files,
+            options=self.options,
+            segs=dead.segs,
+            client=dead.client,
+            lease=dead.lease,
+            predecessor=True,
+            first_request=dead.request,
+        )
         self.machine.start()
         self.note()
 
