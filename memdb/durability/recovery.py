@@ -27,6 +27,8 @@ from memdb.shm import _kernel as kernel
 __all__ = ["Cut", "Recovered", "RecoveryReport", "check", "recover"]
 
 _ALL: Final = (1 << 48) - 1
+_PIECE: Final = 1 << 16
+"""How exactly it is found out from where on a segment is not known durable, in bytes."""
 StoreMaker = Callable[[], kernel.Store]
 Progress = Callable[[int, int], None]
 
@@ -340,7 +342,7 @@ def _settle(
         _quarantine(files, cut)
     for piece in pieces:
         if piece.entry.end is None:
-            _sync(files, segments.path_of(piece.entry.number))
+            _persist(files, piece)
     dropped = {cut.file for cut in cuts if cut.offset == 0}
     kept = [one for one in manifest.segments if segments.path_of(one.number) not in dropped]
     newest = kept[-1].end if kept else None
@@ -373,12 +375,37 @@ def _quarantine(files: Files, cut: Cut) -> None:
     files.sync_dir()
 
 
-def _sync(files: Files, path: str) -> None:
-    file = files.open(path, write=True)
+def _persist(files: Files, piece: _Piece) -> None:
+    """Makes what was read of the open segment durable.
+
+    Read it was from the page cache, perhaps after a sync that had failed: then these pages count as clean,
+    and
+    the next sync would succeed without writing them. So what is not known durable is written again, same
+    bytes,
+    same place (rule L1).
+    """
+    end = piece.judgement.end
+    start = _not_known_durable(piece.image, end, piece.entry.salt, piece.judgement.durable_lsn)
+    file = files.open(segments.path_of(piece.entry.number), write=True)
     try:
+        file.write_all(memoryview(piece.image)[start:end], start)
         file.datasync()
     finally:
         file.close()
+
+
+def _not_known_durable(image: bytes, end: int, salt: int, durable_lsn: int) -> int:
+    """An offset before which all was synced: a record stands there that is older than the newest durable
+    one."""
+    low, high = kernel.SEGMENT_HEADER, end
+    while high - low > _PIECE:
+        middle = (low + high) // 16 * 8
+        record = kernel.record_find(memoryview(image)[:high], middle, salt)
+        if record is not None and record.lsn < durable_lsn and record.offset > low:
+            low = record.offset
+        else:
+            high = middle
+    return low
 
 
 def summary(report: RecoveryReport, now_us: int) -> dict[str, Any]:
