@@ -9,6 +9,7 @@ themselves: an acknowledgement that comes before its sync is seen to.
 
 from __future__ import annotations
 
+import errno
 import struct
 from bisect import bisect_right
 from collections.abc import Callable
@@ -89,6 +90,7 @@ class Story:
     def __post_init__(self) -> None:
         self.commits: dict[int, _Commit] = {}
         self.notes: list[Note] = []
+        self.uncertain: dict[int, Effect] = {}
         self.outstanding: dict[int, _Commit] = {}
         self.starts: list[int] = []
         self.steps: list[str] = []
@@ -160,6 +162,15 @@ class Story:
         """All keys in order, as of that LSN."""
         return self._states[bisect_right(self._lsns, lsn)]
 
+    def allowed_at(self, lsn: int) -> list[Keys]:
+        """The same; where a commit of that LSN was answered as unknown, also without it."""
+        keys = self.keys_at(lsn)
+        if lsn not in self.uncertain:
+            return [keys]
+        after = dict(keys)
+        self.uncertain[lsn](after, lsn)
+        return [keys, after]
+
     # ------------------------------------------------------------------------------------ operations
 
     def start(self) -> Story:
@@ -202,6 +213,8 @@ class Story:
             self.note()
         elif name == "reopen":
             self.reopen()
+        elif name == "failed_sync":
+            self.failed_sync()
         elif name == "kill":
             self.kill()
         elif name == "heir":
@@ -216,6 +229,34 @@ class Story:
         self.note(durable=applied)
         self.machine = Machine(self.files, self.options, first_request=self.machine.request)
         self.machine.start()
+        self.note()
+
+    def failed_sync(self) -> None:
+        """A sync of the log fails under a commit; the way back is found (rule L5). The commit is answered as
+        unknown: only what reads the old file may still find it."""
+        note, machine = self.files.hook, self.machine
+        assert note is not None
+
+        def fail(kind: str, path: str) -> None:
+            note(kind, path)
+            if kind == "sync" and path.startswith("wal/"):
+                raise OSError(errno.EIO, "the disk does not answer")
+
+        self.files.hook = fail
+        request, machine.request = machine.request, machine.request + 1
+        value = b"never acknowledged"
+        payload = kernel.ops_build([{"op": "set", "key": key("u"), "value": value + b"\0"}])
+        assert kernel.lease_submit(
+            machine.lease, machine.segs.board, request % 64, request, payload, level=LEVELS["full"]
+        )
+        machine.settle(request)
+        if machine.event != "failed":
+            machine.engine.run(0.0)
+        self.files.hook = note
+        lsn = machine.engine.commit.figures()["applied_lsn"]
+        self.uncertain[lsn] = _set("u", value, 0)
+        self.note()
+        machine.engine.way_back()
         self.note()
 
     def kill(self) -> None:
