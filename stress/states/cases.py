@@ -18,14 +18,14 @@ from memdb.durability import manifest, segments
 from memdb.shm import _kernel as kernel
 from stress.states.check import Case
 from stress.states.disk import Disk
-from stress.states.power import SECTOR, Found, Surface, vectors
+from stress.states.power import SECTOR, Effort, Found, Surface, vectors
 from stress.states.story import Promise, Story
 
 Owed = Callable[[int], Promise]
 
 
 def cases_of(
-    trace: Trace, owed: Owed, chance: random.Random, samples: int, first: int = 0, *, refusable: bool = True
+    trace: Trace, owed: Owed, chance: random.Random, effort: Effort, first: int = 0, *, refusable: bool = True
 ) -> list[Case]:
     """All states, from the ``first``-th operation on. ``refusable``: garbage may be."""
     collected = _Collected(refusable)
@@ -34,11 +34,11 @@ def cases_of(
         if place >= first:
             collected.kill(surface, place, owed(place))
             if operation.kind in ("sync", "syncdir"):
-                collected.cut(surface, place, owed(place), chance, samples)
+                collected.cut(surface, place, owed(place), chance, effort)
         surface.apply(operation)
     end = len(trace.operations)
     collected.kill(surface, end, owed(end))
-    collected.cut(surface, end, owed(end), chance, samples)
+    collected.cut(surface, end, owed(end), chance, effort)
     return list(collected.cases.values())
 
 
@@ -53,10 +53,10 @@ class _Collected:
         self._add(surface.state(pieces, everything), promise.os, promise, f"killed before operation {place}")
 
     def cut(
-        self, surface: Surface, place: int, promise: Promise, chance: random.Random, samples: int
+        self, surface: Surface, place: int, promise: Promise, chance: random.Random, effort: Effort
     ) -> None:
         pieces = surface.pieces()
-        for vector in vectors(surface, pieces, chance, samples):
+        for vector in vectors(surface, pieces, chance, effort):
             how = f"power cut before operation {place}, versions {vector}"
             self._add(surface.state(pieces, vector), promise.full, promise, how)
         everything = tuple(len(one.versions) - 1 for one in pieces)
@@ -82,9 +82,9 @@ class _Collected:
             )
 
 
-def cases_of_story(story: Story, chance: random.Random, samples: int, first: int = 0) -> list[Case]:
+def cases_of_story(story: Story, chance: random.Random, effort: Effort, first: int = 0) -> list[Case]:
     """The states of a workload."""
-    return cases_of(story.files.trace, story.promise, chance, samples, first)
+    return cases_of(story.files.trace, story.promise, chance, effort, first)
 
 
 def holes_of(story: Story) -> list[Case]:
@@ -112,6 +112,6 @@ def holes_of(story: Story) -> list[Case]:
             holed = image[:start] + bytes(SECTOR) + image[end:]
             found = Found({**contents, path: holed}, frozenset(files.directories))
             how = f"sector {sector} of {path} is gone, though LSN {told} is told to be durable"
-            least = max(promise.full, min(told, max(story.commits)))
+            least = max(promise.full, story.commit_at(told))
             cases.append(Case(found, least, promise.handed_out, True, how))
     return cases

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import random
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from stress.states import generations, workloads
 from stress.states.cases import cases_of, cases_of_story, holes_of
 from stress.states.check import Case, Violation, keep_evidence, verify
 from stress.states.disk import Disk
+from stress.states.power import Effort
 from stress.states.story import Promise, Story, everything, plain, small_options
 
 
@@ -37,8 +39,8 @@ class Tier:
     """Unique states, at least."""
     stories: int
     """Long workloads drawn at random, beside the one that is written down."""
-    samples: int
-    """States drawn where the pieces are too many to try all."""
+    effort: Effort
+    """At each moment."""
     short: tuple[int | None, int | None, int | None]
     """How many workloads of one, two and three operations; None: all."""
     recoveries: int
@@ -48,8 +50,8 @@ class Tier:
 
 
 TIERS = {
-    "quick": Tier(5_000, 1, 10, (None, 25, 25), 8, 4),
-    "nightly": Tier(200_000, 200, 60, (None, None, None), 1_000, 400),
+    "quick": Tier(5_000, 1, Effort(16, 128), (None, 20, 20), 6, 4),
+    "nightly": Tier(200_000, 30, Effort(40), (None, None, None), 300, 300),
 }
 
 
@@ -86,7 +88,7 @@ class Run:
         for number in range(self.tier.stories + 1):
             steps = workloads.LONG if number == 0 else workloads.shuffled(self.chance, 30)
             story = workloads.run(steps)
-            cases = cases_of_story(story, self.chance, self.tier.samples)
+            cases = cases_of_story(story, self.chance, self.tier.effort)
             for case in cases:
                 self._check(story, case)
             self._holes(story)
@@ -103,7 +105,7 @@ class Run:
             chosen = self.chance.sample(chosen, limit)
         for steps in chosen:
             story = workloads.run(steps, workloads.BASE)
-            for case in cases_of_story(story, self.chance, self.tier.samples, story.starts[-1]):
+            for case in cases_of_story(story, self.chance, self.tier.effort, story.starts[-1]):
                 self._check(story, case)
             self._compare(story)
             self.tally.workloads[length] += 1
@@ -152,7 +154,7 @@ class Run:
         trace = outcome.recovery
         del trace.operations[outcome.opened_at :]
         promise = Promise(outcome.lsn, outcome.lsn, case.handed_out)
-        cases = cases_of(trace, lambda place: promise, self.chance, 4, refusable=False)
+        cases = cases_of(trace, lambda place: promise, self.chance, Effort(4), refusable=False)
         further = set(self.chance.sample(range(len(cases)), min(2, len(cases)))) if depth == 1 else set()
         for number, one in enumerate(cases):
             self.tally.fingerprints.add(one.found.fingerprint())
@@ -201,6 +203,9 @@ def main(arguments: argparse.Namespace) -> int:
     """Runs a tier; 1 if a state was not recovered as promised, or too few were seen."""
     if arguments.again is not None:
         return _again(arguments.again)
+    logging.getLogger("memdb").addHandler(
+        logging.NullHandler()
+    )  # what the engines say of damage is wanted here
     began = time.monotonic()
     evidence = (
         arguments.evidence or Path(tempfile.gettempdir()) / f"memdb-states-{arguments.seed}-{time.time_ns()}"

@@ -28,14 +28,21 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from durability.recording import Operation, Trace
 
 SECTOR = 512
 EXHAUSTIVE_PIECES = 10
-EXHAUSTIVE_STATES = 1024
 Vector = tuple[int, ...]
+
+
+class Effort(NamedTuple):
+    """Of one moment: all states are tried if they are no more than ``exhaustive`` (and the pieces no more
+    than EXHAUSTIVE_PIECES); else ``samples`` are drawn beside the plain ones."""
+
+    samples: int
+    exhaustive: int = 1 << EXHAUSTIVE_PIECES
 
 
 @dataclass(slots=True)
@@ -260,10 +267,10 @@ def _content(base: bytes, sectors: list[tuple[int, bytes]] | tuple[()], size: in
 # ------------------------------------------------------------------------------------------------- choosing
 
 
-def vectors(surface: Surface, pieces: list[Piece], chance: random.Random, samples: int) -> Iterator[Vector]:
-    """All ways to choose versions, if the pieces are few; else the plain ones and ``samples`` at random."""
+def vectors(surface: Surface, pieces: list[Piece], chance: random.Random, effort: Effort) -> Iterator[Vector]:
+    """All ways to choose versions, if the pieces are few; else the plain ones and some at random."""
     counts = [len(one.versions) for one in pieces]
-    if len(pieces) <= EXHAUSTIVE_PIECES and math.prod(counts) <= max(EXHAUSTIVE_STATES, samples):
+    if len(pieces) <= EXHAUSTIVE_PIECES and math.prod(counts) <= effort.exhaustive:
         yield from product(*map(range, counts))
         return
     nothing, everything = (0,) * len(pieces), tuple(count - 1 for count in counts)
@@ -272,7 +279,7 @@ def vectors(surface: Surface, pieces: list[Piece], chance: random.Random, sample
     for at in range(len(pieces)):
         yield nothing[:at] + everything[at : at + 1] + nothing[at + 1 :]
         yield everything[:at] + nothing[at : at + 1] + everything[at + 1 :]
-    for turn in range(samples):
+    for turn in range(effort.samples):
         yield _at_random(surface, pieces, chance, ("posix", "ordered", "free")[turn % 3])
 
 

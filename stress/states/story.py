@@ -9,6 +9,7 @@ themselves: an acknowledgement that comes before its sync is seen to.
 
 from __future__ import annotations
 
+import errno
 import struct
 from bisect import bisect_right
 from collections.abc import Callable
@@ -89,6 +90,7 @@ class Story:
     def __post_init__(self) -> None:
         self.commits: dict[int, _Commit] = {}
         self.notes: list[Note] = []
+        self.uncertain: dict[int, Effect] = {}
         self.outstanding: dict[int, _Commit] = {}
         self.starts: list[int] = []
         self.steps: list[str] = []
@@ -108,11 +110,12 @@ class Story:
             return
         acknowledged = []
         for request in list(self.outstanding):
-            state, status, found, lsn, _ = kernel.lease_result(machine.lease, request % 64)
+            state, status, found, lsn, count = kernel.lease_result(machine.lease, request % 64)
             if state == DONE and found == request:
                 commit = self.outstanding.pop(request)
                 if status == 0 and lsn:
-                    self.commits.setdefault(lsn, commit)
+                    if count > 0:  # else there was nothing to write
+                        self.commits[lsn] = commit
                     acknowledged.append((lsn, commit.level))
         applied = machine.engine.commit.figures()["applied_lsn"]
         published = int(machine.engine.store.published)
@@ -137,7 +140,12 @@ class Story:
             if lsn <= published:
                 full = max(full, lsn if commit.level == "full" else 0)
                 os = max(os, lsn if commit.level != "memory" else 0)
-        return Promise(full, max(os, full), handed_out)
+        return Promise(self.commit_at(full), self.commit_at(max(os, full)), handed_out)
+
+    def commit_at(self, lsn: int) -> int:
+        """The last commit at or below an LSN: numbers have gaps, and what has nothing to write is answered
+        with the number that the log has come to."""
+        return max((one for one in self.commits if one <= lsn), default=0)
 
     # ------------------------------------------------------------------------------------- the model
 
@@ -153,6 +161,15 @@ class Story:
     def keys_at(self, lsn: int) -> Keys:
         """All keys in order, as of that LSN."""
         return self._states[bisect_right(self._lsns, lsn)]
+
+    def allowed_at(self, lsn: int) -> list[Keys]:
+        """The same; where a commit of that LSN was answered as unknown, also without it."""
+        keys = self.keys_at(lsn)
+        if lsn not in self.uncertain:
+            return [keys]
+        after = dict(keys)
+        self.uncertain[lsn](after, lsn)
+        return [keys, after]
 
     # ------------------------------------------------------------------------------------ operations
 
@@ -196,6 +213,12 @@ class Story:
             self.note()
         elif name == "reopen":
             self.reopen()
+        elif name == "failed_sync":
+            self.failed_sync()
+        elif name == "kill":
+            self.kill()
+        elif name == "heir":
+            self.heir()
         else:
             raise ValueError(f"no operation {words!r}")
 
@@ -205,6 +228,59 @@ class Story:
         self.machine.engine.stop()
         self.note(durable=applied)
         self.machine = Machine(self.files, self.options, first_request=self.machine.request)
+        self.machine.start()
+        self.note()
+
+    def failed_sync(self) -> None:
+        """A sync of the log fails under a commit; the way back is found (rule L5). The commit is answered as
+        unknown: only what reads the old file may still find it."""
+        note, machine = self.files.hook, self.machine
+        assert note is not None
+
+        def fail(kind: str, path: str) -> None:
+            note(kind, path)
+            if kind == "sync" and path.startswith("wal/"):
+                raise OSError(errno.EIO, "the disk does not answer")
+
+        self.files.hook = fail
+        request, machine.request = machine.request, machine.request + 1
+        value = b"never acknowledged"
+        payload = kernel.ops_build([{"op": "set", "key": key("u"), "value": value + b"\0"}])
+        assert kernel.lease_submit(
+            machine.lease, machine.segs.board, request % 64, request, payload, level=LEVELS["full"]
+        )
+        machine.settle(request)
+        if machine.event != "failed":
+            machine.engine.run(0.0)
+        self.files.hook = note
+        lsn = machine.engine.commit.figures()["applied_lsn"]
+        self.uncertain[lsn] = _set("u", value, 0)
+        self.note()
+        machine.engine.way_back()
+        self.note()
+
+    def kill(self) -> None:
+        """The group is killed, and a new one started: what was never written is gone."""
+        machine = Machine(self.files, self.options, first_request=self.machine.request)
+        self.machine = machine.start()
+        never_written = [lsn for lsn in self.commits if lsn > machine.report.lsn]
+        assert all(self.commits[lsn].level == "memory" for lsn in never_written), "an os commit is lost"
+        for lsn in never_written:
+            del self.commits[lsn]
+        self.note()
+
+    def heir(self) -> None:
+        """The writer is killed, and another one goes on in its place."""
+        dead = self.machine
+        self.machine = Machine(
+            files=self.files,
+            options=self.options,
+            segs=dead.segs,
+            client=dead.client,
+            lease=dead.lease,
+            predecessor=True,
+            first_request=dead.request,
+        )
         self.machine.start()
         self.note()
 

@@ -18,13 +18,18 @@ ALPHABET = (
     "rotate",
     "clear_wal",
     "reopen",
+    "kill",
+    "heir",
 )
+"""`kill`: of the whole group, then a new one is started; `heir`: of the writer, whose successor goes on."""
 BASE = ("put:full", "put:os", "checkpoint", "put:os")
 """What every short workload begins with: two keys, a checkpoint, something in the log that is not synced."""
 _LONG = """
-put:full put:os put:memory checkpoint put:full delete:os validated:full rotate expiring:os range:full put:os
-put:memory put:full checkpoint put:os clear_wal put:full put:os reopen put:memory put:os delete:full sync
-several:os put:full compact put:os rotate several:full checkpoint put:memory reopen put:os several:os put:full
+put:full put:os put:memory checkpoint put:full delete:os validated:full rotate expiring:os range:full
+put:os put:memory put:full checkpoint put:os clear_wal put:full put:os reopen put:memory put:os
+delete:full sync put:os kill put:os failed_sync put:os several:os put:full compact put:os heir put:os
+put:full kill failed_sync rotate several:full checkpoint put:memory reopen put:os several:os put:full
+put:full sync put:os
 """
 LONG = _LONG.split()
 
@@ -45,6 +50,6 @@ def run(steps: tuple[str, ...] | list[str], base: tuple[str, ...] = ()) -> Story
 
 def shuffled(chance: random.Random, length: int) -> list[str]:
     """A long workload at random."""
-    letters = [*ALPHABET, "put:memory", "several:os", "several:full", "sync", "compact"]
+    letters = [*ALPHABET, "put:memory", "several:os", "several:full", "sync", "compact", "failed_sync"]
     weights = [4 if one.startswith(("put", "several")) else 1 for one in letters]
     return ["put:full", *chance.choices(letters, weights, k=length)]

@@ -1,4 +1,5 @@
-"""States of the disk that a crash can leave, enumerated: each opens, with all that was promised."""
+"""States of the disk that a crash can leave, found by enumerating them: each opens, with all that was
+promised."""
 
 import pytest
 from durability.rig import Machine
