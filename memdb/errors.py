@@ -22,6 +22,7 @@ __all__ = [
     "ConflictError",
     "ContainerMismatch",
     "CorruptionError",
+    "DiskError",
     "DiskFullError",
     "EngineDied",
     "Error",
@@ -345,6 +346,13 @@ class DiskFullError(_FileError):
         self, message: str = "", *, file: str | None = None, errno: int | None = _errno.ENOSPC
     ) -> None:
         super().__init__(message, file=file, errno=errno)
+
+
+class DiskError(_FileError):
+    """The file system refused something to the engine; nothing that counts was changed. ``file``,
+    ``errno``."""
+
+    code = "disk"
 
 
 # ---------------------------------------------------------------------------------------------------- damage

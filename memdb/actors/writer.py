@@ -13,7 +13,6 @@ Invariants:
 * Without a supervisor it writes what it holds to the log and ends.
 """
 
-import errno
 import logging
 import os
 import queue
@@ -38,6 +37,7 @@ from memdb.actors.processes import (
 from memdb.actors.segments import GroupSegments
 from memdb.actors.wire import Message
 from memdb.durability.engine import DurableEngine, EngineSegments, ViewsStand
+from memdb.durability.failures import disk_error
 from memdb.durability.files import RealClock, RealFiles
 from memdb.options import EngineOptions
 from memdb.shm import _kernel
@@ -147,7 +147,7 @@ class _Writer:
         except errors.Error as error:
             reply = {"error": error.to_wire()}
         except OSError as error:
-            reply = {"error": _file_error(error).to_wire()}
+            reply = {"error": disk_error(error, f"{message['op']} was refused by the file system").to_wire()}
         self._post.send("answer", id=message["id"], **reply)
 
     def _perform(self, message: Message) -> Message:
@@ -173,8 +173,7 @@ class _Writer:
         if op == "disk_usage":
             return {"usage": plain(engine.disk_usage())}
         if op == "forget":
-            for client in message["clients"]:
-                engine.forget(client)
+            engine.forget(*message["clients"])
             return {}
         if op == "pinned_bytes":
             return {"bytes": engine.pinned_bytes(message["readers"])}
@@ -188,13 +187,12 @@ def add_lease(engine: DurableEngine, client_id: bytes, fd: int, system: bool) ->
     engine.add_lease(mapping, client_id, system=system)
 
 
-def _file_error(error: OSError) -> errors.Error:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return errors.DiskFullError(
-            f"no room on the disk of the database: {error}. Free some space there and try again",
-            file=None if error.filename is None else os.fsdecode(error.filename),
-        )
-    return errors.Error(f"the file system refuses: {error}")
+def _no_room_to_map(error: OSError) -> errors.Error:
+    return errors.EngineDied(
+        f"the engine can't start: {error.strerror}; its two arenas take 2.5 times max_memory of address "
+        "space: raise the limit of the process that starts it (ulimit -v, RLIMIT_AS), or lower max_memory",
+        exit_code=EXIT_REFUSED,
+    )
 
 
 def plain(value: Any) -> Any:
@@ -267,7 +265,14 @@ def main(post: Post, job: Job) -> int:
     call_at_death(post.supervisor, supervisor_died)
     lock = _take_lock(job.home)
     files = RealFiles(job.home.fd)
-    engine = DurableEngine(files, RealClock(), job.options, _engine_segments(job), log)
+    try:
+        segments = _engine_segments(job)
+    except OSError as error:
+        if job.rebuild:  # there was room for its predecessor: the next one may find it again
+            raise
+        post.send("refused", error=_no_room_to_map(error).to_wire())
+        return EXIT_REFUSED
+    engine = DurableEngine(files, RealClock(), job.options, segments, log)
     # Before start: who reads the arena that the next generation takes is revoked in order (rule G3).
     for client_id, fd, system in job.grants:
         add_lease(engine, client_id, fd, system)
@@ -279,7 +284,8 @@ def main(post: Post, job: Job) -> int:
         post.send("refused", error=error.to_wire())
         return EXIT_REFUSED
     except OSError as error:
-        post.send("refused", error=_file_error(error).to_wire())
+        refusal = disk_error(error, "the database can't be opened", then="nothing was changed that counts")
+        post.send("refused", error=refusal.to_wire())
         return EXIT_REFUSED
     writer = _Writer(post, job, engine)
     signal.signal(signal.SIGTERM, writer.drain)

@@ -211,6 +211,16 @@ def load(files: Files) -> Manifest | None:
     return None
 
 
+def prepare(files: Files, manifest: Manifest) -> None:
+    """Does all of `store` that needs room on the disk; `put_in_force` does the rest."""
+    files.prepare(PATH, encode(manifest))
+
+
+def put_in_force(files: Files) -> None:
+    """Makes the manifest that was prepared the truth."""
+    files.replace(PATH)
+
+
 def store(files: Files, manifest: Manifest) -> None:
     """Makes ``manifest`` the truth, durably."""
     files.write_durably(PATH, encode(manifest))

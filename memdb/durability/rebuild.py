@@ -315,7 +315,7 @@ def from_arena(
 
 
 def buffer_halves(segs: EngineSegments) -> list[tuple[int, int, memoryview, int]]:
-    """(segment, salt, image up to its tail, written) of each used half, oldest first."""
+    """(segment, salt, image up to its tail, bytes known durable) of each used half, oldest first."""
     if segs.logbuf is None:
         return []
     words = kernel.logbuf_words(segs.logbuf)
@@ -325,7 +325,7 @@ def buffer_halves(segs: EngineSegments) -> list[tuple[int, int, memoryview, int]
             half["segment"],
             half["salt"],
             kernel.logbuf_image(segs.logbuf, half["segment"])[: half["tail"]],
-            half["written"],
+            half["synced"],
         )
         for half in sorted(used, key=lambda half: half["segment"])
     ]
@@ -358,15 +358,18 @@ def replay_buffer(segs: EngineSegments, store: kernel.Store, after_lsn: int) -> 
 def flush_log_buffer(files: Files, segs: EngineSegments, found: Manifest) -> None:
     """Writes and syncs what files of the log lack and the buffer has: same bytes, same place (rule C4).
 
-    A segment that the manifest does not name yet has no commits, and is left alone.
+    What was written and is not known durable is written again: a sync of it may have failed, and then the
+    next
+    one would succeed without writing it. A segment that the manifest does not name yet has no commits, and
+    is left alone.
     """
     named = {one.number: one.salt for one in found.segments if one.end is None}
-    for number, salt, image, written in buffer_halves(segs):
+    for number, salt, image, synced in buffer_halves(segs):
         if named.get(number) != salt:
             continue
         file = files.open(segments.path_of(number), write=True)
         try:
-            file.write_all(image[written:], written)
+            file.write_all(image[synced:], synced)
             file.datasync()
         finally:
             file.close()

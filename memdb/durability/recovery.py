@@ -24,7 +24,7 @@ from memdb.durability import checkpoints, logread, quarantine, reconstruct, salv
 from memdb.durability import manifest as manifests
 from memdb.durability.advice import with_command
 from memdb.durability.files import Files
-from memdb.durability.logread import LogAhead, LogReading
+from memdb.durability.logread import LogAhead, LogReading, Piece
 from memdb.durability.manifest import EMPTY_LSN, CheckpointEntry, Manifest, SegmentEnd
 from memdb.durability.reconstruct import Reconstruction
 from memdb.durability.report import Cut, KeyHole, Recovered, RecoveryReport, summary
@@ -47,6 +47,8 @@ __all__ = [
 
 StoreMaker = Callable[[], kernel.Store]
 Progress = Callable[[int, int], None]
+_PIECE: Final = 1 << 16
+"""How exactly it is found out from where on a segment is not known durable, in bytes."""
 _ABOVE_ALL: Final = 1 << 20
 """How far above every LSN that is known numbers go on after a salvage: what was lost may have held more."""
 
@@ -264,7 +266,7 @@ def _ended(files: Files, reading: Reading) -> tuple[Manifest, int]:
     manifest, lsn, log = reading.manifest, reading.lsn, reading.log
     for piece in log.pieces:
         if piece.entry.end is None:
-            _sync(files, segments.path_of(piece.entry.number))
+            _persist(files, piece)
     ends, cuts = log.ends, log.cuts
     dropped = {cut.file for cut in cuts if cut.offset == 0}
     kept = [one for one in manifest.segments if segments.path_of(one.number) not in dropped]
@@ -324,9 +326,31 @@ def _highest(reading: Reading) -> int:
     return max([*known, *(cut.last_lsn for cut in reading.report.cuts)])
 
 
-def _sync(files: Files, path: str) -> None:
-    file = files.open(path, write=True)
+def _persist(files: Files, piece: Piece) -> None:
+    """Makes what was read of the open segment durable.
+
+    Read it was from the page cache, perhaps after a sync that had failed: then these pages count as clean,
+    and the next sync would succeed without writing them. So what is not known durable is written again, same
+    bytes, same place (rule L1).
+    """
+    end = piece.judgement.end
+    start = _not_known_durable(piece.image, end, piece.entry.salt, piece.judgement.durable_lsn)
+    file = files.open(segments.path_of(piece.entry.number), write=True)
     try:
+        file.write_all(memoryview(piece.image)[start:end], start)
         file.datasync()
     finally:
         file.close()
+
+
+def _not_known_durable(image: bytes, end: int, salt: int, durable_lsn: int) -> int:
+    """An offset before which all was synced: a record stands there that is older than the newest durable."""
+    low, high = kernel.SEGMENT_HEADER, end
+    while high - low > _PIECE:
+        middle = (low + high) // 16 * 8
+        record = kernel.record_find(memoryview(image)[:high], middle, salt)
+        if record is not None and record.lsn < durable_lsn and record.offset > low:
+            low = record.offset
+        else:
+            high = middle
+    return low

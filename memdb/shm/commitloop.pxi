@@ -137,13 +137,19 @@ cdef class Commit:
         return self.group_request != 0
 
     def take_group(self, Mapping lease):
-        """Decides what ``submit_group`` has put there now, out of turn, also while another commit waits for room. A status, or minus an EVENT."""
-        cdef const memdb_lease *at = _lease_of(lease)
+        """Decides what ``submit_group`` has put there now, out of turn, also while another commit waits for room. A status, or minus an EVENT.
+
+        What the group has sent before it comes first.
+        """
+        cdef memdb_lease *at = _lease_of(lease)
+        cdef memdb_result *result = &at.results[MEMDB_CELLS - 1]
         cdef int status
-        with nogil:
-            status = memdb_commit_take_now(self.commit, at)
-        self._settle()
-        return status
+        while True:
+            with nogil:
+                status = memdb_commit_take_now(self.commit, at)
+            self._settle()
+            if status != MEMDB_OK or memdb_load32_acquire(&result.state) & 0xff != MEMDB_CELL_SUBMITTED:
+                return status
 
     def group_done(self):
         """Whether the commit of ``submit_group`` has been answered; True if there was none. Its answer: ``lease_result`` of GROUP_CELL."""
@@ -235,9 +241,9 @@ cdef class Commit:
         """Takes nothing more from the rings, or takes again."""
         memdb_commit_close_intake(self.commit, closed)
 
-    def read_only(self, int status):
-        """Refuses writes with this status; 0 takes them again."""
-        memdb_commit_read_only(self.commit, status)
+    def read_only(self, int status, bint takes_deletes):
+        """Refuses writes with this status; 0 takes them again. Commits that only delete may still be taken."""
+        memdb_commit_read_only(self.commit, status, takes_deletes)
 
     def set_lsn(self, uint64_t last_lsn, uint64_t limit):
         memdb_commit_set_lsn(self.commit, last_lsn, limit)

@@ -43,9 +43,17 @@ uint64_t memdb_log_commit_bytes(size_t payload_len)
     return pad8(RECORD_HEADER + payload_len);
 }
 
-int memdb_log_fits(const memdb_commit *ctx, uint64_t padded)
+/* The last part of a segment is for deletes: on a full disk, where no next one can be made, they go on. A record that leaves less in
+ * any segment of this size may have it all. */
+int memdb_log_fits(const memdb_commit *ctx, uint64_t padded, int deletes_only)
 {
-    return ctx->log.tail + padded + MEMDB_LOGBUF_SLACK <= ctx->log.capacity;
+    const struct memdb_log *log = &ctx->log;
+    uint64_t share = log->capacity / MEMDB_LOGBUF_DELETES_SHARE;
+    if (share > MEMDB_LOGBUF_DELETES_MAX)
+        share = MEMDB_LOGBUF_DELETES_MAX;
+    if (deletes_only || log->tail <= MEMDB_SEGMENT_HEADER + MEMDB_LOGBUF_SLACK)
+        share = 0;
+    return log->tail + padded + MEMDB_LOGBUF_SLACK + share <= log->capacity;
 }
 
 /* Seals the record that lies at the tail and makes it part of the log. */
@@ -172,7 +180,6 @@ static void leave_segment(memdb_commit *ctx)
     if (log->limit_asked != 0)
         log->limit = log->limit_asked;
     ctx->synced_lsn = ctx->written_lsn;
-    memdb_store_relaxed(&ctx->arena->synced, ctx->synced_lsn);
     ctx->unsynced_since = 0;
 }
 
@@ -218,6 +225,7 @@ int memdb_commit_open_segment(memdb_commit *ctx, uint64_t segment, uint64_t salt
     if (log->half != NULL && log->written != log->tail)
         return MEMDB_AGAIN;
     leave_segment(ctx);
+    memdb_store_relaxed(&ctx->arena->synced, ctx->synced_lsn); /* also where the arena is new, or recovery has just ended */
     memdb_publish_pending(ctx); /* all of it is durable: a successor must find it in the arena once its half is written over */
     struct memdb_logbuf_half *half = &ctx->logbuf->half[segment & 1];
     begin_half(ctx, half, segment, salt, capacity);
@@ -284,6 +292,7 @@ int memdb_commit_resume_segment(memdb_commit *ctx, memdb_log_write_fn write, voi
     if (status != MEMDB_OK)
         return status;
     ctx->synced_lsn = synced_lsn;
+    memdb_store_relaxed(&ctx->arena->synced, synced_lsn);
     log->limit = memdb_load_relaxed(&half->lsn_limit);
     log->limit_asked = 0;
     enter_segment(ctx, half, segment, write, arg);

@@ -264,10 +264,10 @@ static void test_refusals(void)
     memdb_commit_allow_system(rig.commit, lease);
     payload.bytes[8] = SET;
     CHECK_EQUAL(rig_submit(&rig, lease, MEMDB_ENTRY_COMMIT, 5, OS, 0, &payload), MEMDB_OK);
-    memdb_commit_read_only(rig.commit, 0);
+    memdb_commit_read_only(rig.commit, 0, 0);
     step(&rig);
     CHECK_EQUAL(rig_status(lease, 5), MEMDB_OK);
-    memdb_commit_read_only(rig.commit, MEMDB_READ_ONLY);
+    memdb_commit_read_only(rig.commit, MEMDB_READ_ONLY, 0);
     rig_op(&rig, lease, 6, OS, SET, 0, "k", "2", 0);
     step(&rig);
     CHECK_EQUAL((unsigned)rig_status(lease, 6), (unsigned)MEMDB_READ_ONLY);
