@@ -132,9 +132,6 @@ def _log(run: _Run) -> int:
     scene, other = SCENES["short log"](run.seed), SCENES["short log"](run.seed + 1)
     path = scene.path("wal", 0)
     size = len(scene.files.contents(path))
-    flipped = run.bytes_of(
-        "bits of the log", scene, cases.bits(scene, path, range(_LOG, _LOG + 4096)), every=97
-    )
     header = chain(cases.bits(scene, path, range(80)), cases.values(scene, path, range(80)))
     run.bytes_of("header of a segment", scene, run.sample(header, 0.3), every=97)
     value = cases.values(scene, path, range(_LOG, _LOG + 4800))
@@ -151,6 +148,10 @@ def _log(run: _Run) -> int:
     run.bytes_of("a durable end zeroed", idle, map(_as_damage, cases.sectors(idle, path)), every=5)
     value = cases.values(idle, path, range(_LOG, _LOG + 4800))
     run.bytes_of("bytes of the log to 00, FF", idle, run.sample(value, 0.1), every=97)
+    path = scene.path("wal", 0)
+    flipped = run.bytes_of(
+        "bits of the log", scene, cases.bits(scene, path, range(_LOG, _LOG + 4096)), every=97
+    )
     if not run.nightly:
         return flipped
     full = SCENES["long log"](run.seed)

@@ -255,3 +255,19 @@ def test_what_a_disk_refuses_to_give_is_zeros_for_a_copy(monkeypatch: pytest.Mon
     monkeypatch.setattr(file, "pread", pread)
     data = segments.read_around(file, 10 * 4096, 0)
     assert data == b"x" * (3 * 4096) + bytes(4096) + b"x" * (6 * 4096)
+
+
+def test_a_segment_continues_the_one_before_it() -> None:
+    """Also where that one is below the checkpoint, and is not read itself."""
+    machine = written()
+    machine.engine.rotate()
+    machine.engine.checkpoint()
+    machine.set("z", b"1", "full")
+    found = manifest.load(machine.files)
+    assert found is not None and found.segments[0].end is not None
+    other = replace(found.segments[0].end, crc=found.segments[0].end.crc ^ 1)
+    files = machine.files.survivor()
+    manifest.store(files, found.with_end(1, other))
+    with pytest.raises(errors.CorruptionError, match="does not continue") as caught:
+        machine.reboot(files).start()
+    assert caught.value.file == segments.path_of(2)
