@@ -344,8 +344,7 @@ def _persist(files: Files, piece: Piece) -> None:
 
 
 def _not_known_durable(image: bytes, end: int, salt: int, durable_lsn: int) -> int:
-    """An offset before which all was synced: a record stands there that is older than the newest durable
-    one."""
+    """An offset before which all was synced: a record stands there that is older than the newest durable."""
     low, high = kernel.SEGMENT_HEADER, end
     while high - low > _PIECE:
         middle = (low + high) // 16 * 8

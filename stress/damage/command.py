@@ -14,6 +14,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from time import monotonic, process_time
@@ -38,19 +39,31 @@ from stress.damage.verdicts import (
 )
 
 _LOG = 4096  # where records begin in a segment
+_LIVE = "live copies"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("--tier", choices=("quick", "nightly"), default="quick")
     parser.add_argument("--seed", type=int, default=None, help="repeats a run; random unless given")
-    parser.set_defaults(function=main)
+    parser.add_argument("--first", action="store_true", help="ends at the first violation")
+    parser.add_argument(
+        "--part", choices=(*_PARTS, _LIVE), action="append", help="only this part; may be given again"
+    )
+    parser.add_argument(
+        "--evidence", type=Path, help="where damaged files are kept (default: a new directory)"
+    )
+
+
+class _Enough(Exception):
+    """The first violation was all that was asked for."""
 
 
 class _Run:
     """One run: its tier, its tally, its random choices."""
 
-    def __init__(self, tier: str, seed: int, evidence: Path) -> None:
+    def __init__(self, tier: str, seed: int, evidence: Path, *, first: bool) -> None:
+        self.first = first
         self.nightly, self.seed, self.tally = tier == "nightly", seed, Tally(evidence)
         self.random = random.Random(seed)
         self._turn = 0
@@ -78,8 +91,8 @@ class _Run:
                 self.tally.note(kind, verdict)
                 if every and verdict == "cut" and self._turn % every == 0:
                     _lasts(scene, scene.files.survivor(), "strict")
-            except (Violation, Error, ValueError) as error:
-                self.tally.violate(kind, case.label, self.seed, scene.files, error)
+            except (Violation, Error, ValueError, IndexError) as error:
+                self._violated(kind, case.label, scene.files, error)
             finally:
                 content[:] = before
         return count
@@ -89,7 +102,12 @@ class _Run:
         try:
             self.tally.note(kind, verdict())
         except (Violation, Error, ValueError) as error:
-            self.tally.violate(kind, label, self.seed, files, error)
+            self._violated(kind, label, files, error)
+
+    def _violated(self, kind: str, label: str, files: MemoryFiles, error: BaseException) -> None:
+        self.tally.violate(kind, label, self.seed, files, error)
+        if self.first:
+            raise _Enough
 
 
 def _lasts(scene: Scene, files: MemoryFiles, mode: str) -> None:
@@ -114,9 +132,6 @@ def _log(run: _Run) -> int:
     scene, other = SCENES["short log"](run.seed), SCENES["short log"](run.seed + 1)
     path = scene.path("wal", 0)
     size = len(scene.files.contents(path))
-    flipped = run.bytes_of(
-        "bits of the log", scene, cases.bits(scene, path, range(_LOG, _LOG + 4096)), every=97
-    )
     header = chain(cases.bits(scene, path, range(80)), cases.values(scene, path, range(80)))
     run.bytes_of("header of a segment", scene, run.sample(header, 0.3), every=97)
     value = cases.values(scene, path, range(_LOG, _LOG + 4800))
@@ -133,6 +148,10 @@ def _log(run: _Run) -> int:
     run.bytes_of("a durable end zeroed", idle, map(_as_damage, cases.sectors(idle, path)), every=5)
     value = cases.values(idle, path, range(_LOG, _LOG + 4800))
     run.bytes_of("bytes of the log to 00, FF", idle, run.sample(value, 0.1), every=97)
+    path = scene.path("wal", 0)
+    flipped = run.bytes_of(
+        "bits of the log", scene, cases.bits(scene, path, range(_LOG, _LOG + 4096)), every=97
+    )
     if not run.nightly:
         return flipped
     full = SCENES["long log"](run.seed)
@@ -187,9 +206,7 @@ def _segments(run: _Run) -> int:
         earlier = _earlier(run.seed, name)
         for case in cases.whole_files(scene, other, earlier):
             count += 1
-            run.files_of(
-                "whole files", case.label, case.files, lambda s=scene, c=case: _judge_files(s, c.files)
-            )
+            run.files_of("whole files", case.label, case.files, partial(_judge_files, scene, case.files))
         for path in (f"wal/{one}" for one in scene.files.listdir("wal")):
             run.bytes_of("sectors of segments zeroed", scene, cases.sectors(scene, path), every=23)
             run.bytes_of(
@@ -218,9 +235,7 @@ def _directories(run: _Run) -> int:
             continue
         count += 1
         whole = _judged_against(older, newer, old_parts)
-        run.files_of(
-            "mixed directories", case.label, case.files, lambda s=whole, c=case: _judge_mixed(s, c.files)
-        )
+        run.files_of("mixed directories", case.label, case.files, partial(_judge_mixed, whole, case.files))
     return count
 
 
@@ -262,14 +277,12 @@ def _carried_out(run: _Run) -> int:
                 files.contents(path)[:] = content
                 count += 1
                 label = f"byte {offset} of {path}, {mode}"
-                run.files_of("carried out", label, files, lambda s=scene, f=files, m=mode: _carry(s, f, m))
+                run.files_of("carried out", label, files, partial(_carry, scene, files, mode))
         for missing in ("MANIFEST", scene.path("wal", 0)):
             files = scene.files.survivor()
             files.unlink(missing)
             count += 1
-            run.files_of(
-                "carried out", f"{missing} gone", files, lambda s=scene, f=files: _carry(s, f, "salvage")
-            )
+            run.files_of("carried out", f"{missing} gone", files, partial(_carry, scene, files, "salvage"))
     return count
 
 
@@ -289,22 +302,18 @@ def main(arguments: argparse.Namespace) -> int:
     """Runs a tier; 0 if nothing was violated."""
     seed = random.SystemRandom().randrange(1 << 30) if arguments.seed is None else arguments.seed
     place = Path(tempfile.mkdtemp(prefix="memdb-damage-"))
-    run = _Run(arguments.tier, seed, place / "evidence")
+    run = _Run(arguments.tier, seed, arguments.evidence or place / "evidence", first=arguments.first)
+    wanted = arguments.part or [*_PARTS, _LIVE]
     print(f"damage: tier {arguments.tier}, seed {seed}", flush=True)
     begun, worked = monotonic(), process_time()
-    counts = {}
-    for name, part in _PARTS.items():
-        at = monotonic()
-        counts[name] = part(run)
-        print(f"  {name}: {counts[name]:,} cases, {monotonic() - at:.1f} s", flush=True)
-    copied = 40 if run.nightly else 4
+    counts: dict[str, int] = {}
     try:
-        verdicts = live.copies(place, copied)
-    except Violation as error:
-        run.tally.violations.append(f"live copies: {error} (seed {seed})")
-    else:
-        run.tally.kinds["live copies"] += copied
-        run.tally.verdicts.update(verdicts)
+        for name in wanted:
+            at = monotonic()
+            counts[name] = _live(run, place) if name == _LIVE else _PARTS[name](run)
+            print(f"  {name}: {counts[name]:,} cases, {monotonic() - at:.1f} s", flush=True)
+    except _Enough:
+        print("  ended at the first violation")
     _report(run, counts, monotonic() - begun, process_time() - worked)
     if not run.tally.violations:
         shutil.rmtree(place)
@@ -321,6 +330,19 @@ _PARTS: dict[str, Callable[[_Run], int]] = {
 }
 
 
+def _live(run: _Run, place: Path) -> int:
+    """Copies of a running engine's directory."""
+    count = 40 if run.nightly else 4
+    try:
+        verdicts = live.copies(place, count)
+    except Violation as error:
+        run.tally.violations.append(f"live copies: {error} (seed {run.seed})")
+    else:
+        run.tally.kinds["live copies"] += count
+        run.tally.verdicts.update(verdicts)
+    return count
+
+
 def _report(run: _Run, counts: dict[str, int], seconds: float, processor: float) -> None:
     tally = run.tally
     for kind, number in sorted(tally.kinds.items()):
@@ -331,7 +353,7 @@ def _report(run: _Run, counts: dict[str, int], seconds: float, processor: float)
     total = sum(tally.kinds.values())
     wanted_bits = 64 * 1024 * 8 if run.nightly else 4096 * 8
     wanted_seconds = "no limit" if run.nightly else "<= 25 s"
-    print(f"FIGURE bits of the log flipped: {counts['log']:,} (wanted {wanted_bits:,})")
+    print(f"FIGURE bits of the log flipped: {counts.get('log', 0):,} (wanted {wanted_bits:,})")
     print(f"FIGURE damaged directories judged: {total:,} (wanted all accounted for)")
     print(f"FIGURE wrong data or silent losses: {len(tally.violations)} (wanted 0)")
     vanished = tally.verdicts["vanished"]

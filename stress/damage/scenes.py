@@ -72,15 +72,14 @@ class Writer:
                 operations.append({"op": "delete", "key": key(name)})
             else:
                 operations.append({"op": "set", "key": key(name), "value": value + b"\0"})
-        lsn = self.machine.commit(operations, level)
+        lsn = int(self.machine.commit(operations, level))
         after = dict(self.states[max(self.states)])
-        self.writes[lsn] = {
-            key(name): None if value is None else value + b"\0" for name, value in changes.items()
-        }
-        for name, value in self.writes[lsn].items():
-            after.pop(name, None)
-            if value is not None:
-                after[name] = (value, lsn)
+        stored = {key(name): None if value is None else value + b"\0" for name, value in changes.items()}
+        self.writes[lsn] = stored
+        for place, content in stored.items():
+            after.pop(place, None)
+            if content is not None:
+                after[place] = (content, lsn)
         self.states[lsn] = after
         if level == "full":
             self.durable = lsn

@@ -160,6 +160,8 @@ def _is_nothing_left(reading: Reading) -> bool:
 def _has_zero_sector(files: MemoryFiles, path: str, offset: int, length: int) -> bool:
     data = files.contents(path)
     first, last = -(-offset // SECTOR), -(-(offset + length) // SECTOR)
+    if offset < first * SECTOR and not any(data[offset : first * SECTOR]):  # of the sector that it begins in
+        return True
     return any(not any(data[at * SECTOR : (at + 1) * SECTOR]) for at in range(first, last + 1))
 
 
@@ -230,7 +232,7 @@ def _has(scene: Scene, found: Versions, key: bytes, lsn: int) -> bool:
 
 def _told(scene: Scene, reading: Reading) -> set[int]:
     """The LSNs that the report says may be missing."""
-    told = set()
+    told: set[int] = set()
     for cut in reading.report.cuts:
         told.update(lsn for lsn in scene.writes if cut.first_lsn <= lsn <= cut.last_lsn)
     if any("are in no file" in note for note in reading.report.notes):

@@ -1,5 +1,6 @@
 """Torn or damaged (rule L3): what is cut, what is refused, and what until_damage leaves out."""
 
+import errno
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ from durability.rig import Machine, options
 
 from memdb import errors
 from memdb.durability import judge, manifest, segments
+from memdb.durability.files import MemoryFiles
 from memdb.durability.manifest import SegmentEntry
 from memdb.shm import _kernel as kernel
 
@@ -247,3 +249,89 @@ def test_the_judge_sees_d_behind_a_hole() -> None:
     assert (found.kind, found.last_lsn, found.durable_lsn, found.lost_lsn) == ("damaged", 5, 7, 9)
     image[behind : behind + 88] = record(9, 5, behind)
     assert judge.judge_open(bytes(image), "x", entry, 0).kind == "torn"
+
+
+def test_a_segment_of_another_length_is_damage() -> None:
+    """It has its full size before its first record: a shorter one ends where nobody has ended it."""
+    machine = written()
+    machine.engine.sync()
+    names, content = machine.names(), bytes(machine.files.contents(SEGMENT))
+    end = sum(offsets(machine)[-1][:2])
+    for length in (*range(0, end + 600, 89), end, len(content) - 1):
+        copy = machine.files.survivor()
+        copy.contents(SEGMENT)[:] = content[:length]
+        with pytest.raises(errors.CorruptionError) as caught:
+            machine.reboot(copy).start()
+        assert caught.value.file == SEGMENT and caught.value.offset <= length and caught.value.command
+    longer = machine.files.survivor()
+    longer.contents(SEGMENT).extend(b"x" * 100)
+    assert machine.reboot(longer).start().names() == names
+
+
+def test_no_lost_sector_takes_a_durable_commit_and_all_that_says_so() -> None:
+    """The last mark lies in another sector than the commit that it speaks for."""
+    for size in range(1, 200, 11):
+        machine = Machine().start()
+        machine.set("first", b"1", "full")
+        machine.set("second", b"x" * size, "full")
+        machine.engine.sync()
+        names, at = machine.names(), offsets(machine)[2][0]
+        for sector in range(at // 512, sum(offsets(machine)[-1][:2]) // 512 + 1):
+            copy = machine.files.survivor()
+            copy.contents(SEGMENT)[sector * 512 : sector * 512 + 512] = bytes(512)
+            try:
+                assert machine.reboot(copy).start().names() == names
+            except errors.CorruptionError as error:
+                assert error.file == SEGMENT and error.lsn
+
+
+def test_a_checkpoint_of_a_later_state_than_the_log_reaches_is_kept() -> None:
+    machine = written("os")
+    machine.engine.checkpoint()
+    (name,) = machine.files.listdir("checkpoints")
+    later = bytes(machine.files.contents(f"checkpoints/{name}"))
+    older = machine.files.survivor()
+    older.unlink(f"checkpoints/{name}")
+    now = manifest.load(older)
+    assert now is not None
+    manifest.store(older, replace(now, checkpoints=(), durable_lsn=1))
+    older.contents(SEGMENT)[offsets(machine)[3][0] :] = bytes(
+        len(older.contents(SEGMENT)) - offsets(machine)[3][0]
+    )
+    older.open(f"checkpoints/{name}", create=True).write_all(later, 0)
+    again = machine.reboot(older).start()
+    assert sorted(again.names()) == ["k0", "k1"]
+    assert again.files.read(f"quarantine/beyond-{name}") == later
+    assert any(name in note for note in again.report.notes)
+
+
+def test_what_a_disk_refuses_to_give_is_zeros_for_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = MemoryFiles()
+    file = files.open("a", create=True)
+    file.write_all(b"x" * (10 * 4096), 0)
+    plain = file.pread
+
+    def pread(length: int, offset: int) -> bytes:
+        if offset < 3 * 4096 + 100 < offset + length:
+            raise OSError(errno.EIO, "unreadable")
+        return plain(length, offset)
+
+    monkeypatch.setattr(file, "pread", pread)
+    data = segments.read_around(file, 10 * 4096, 0)
+    assert data == b"x" * (3 * 4096) + bytes(4096) + b"x" * (6 * 4096)
+
+
+def test_a_segment_continues_the_one_before_it() -> None:
+    """Also where that one is below the checkpoint, and is not read itself."""
+    machine = written()
+    machine.engine.rotate()
+    machine.engine.checkpoint()
+    machine.set("z", b"1", "full")
+    found = manifest.load(machine.files)
+    assert found is not None and found.segments[0].end is not None
+    other = replace(found.segments[0].end, crc=found.segments[0].end.crc ^ 1)
+    files = machine.files.survivor()
+    manifest.store(files, found.with_end(1, other))
+    with pytest.raises(errors.CorruptionError, match="does not continue") as caught:
+        machine.reboot(files).start()
+    assert caught.value.file == segments.path_of(2)
