@@ -108,6 +108,7 @@ class ReaderInfo:
     """One process that holds snapshots, iterators or views."""
 
     pid: int
+    """0 if it runs in another container."""
     command: str
     """Its command line, 200 characters at most; a role for a process of the group."""
     age: float
@@ -177,8 +178,9 @@ class Info:
     arena: Figures
     """``limit`` (max_memory), ``used_bytes`` (``retired_bytes`` of them free once readers have moved on),
     ``reserved_bytes`` (backed by memory), ``free_bytes`` (of those), ``hash_bytes``; ``cells`` (keys in the
-    index), ``versions``, ``blocks``, ``headers``, ``counts`` (keys by key space); ``expiring`` (keys with a
-    TTL) and ``next_expiry`` (seconds since 1970 at which the next key may expire, None: none does);
+    index), ``versions``, ``blocks``, ``headers``; ``keys`` (of the mapping), ``counts`` (keys by
+    key space; those of the third are outcomes of commits); ``expiring`` (keys with a TTL) and ``next_expiry``
+    (seconds since 1970 at which the next key may expire, None: none does);
     ``published``, ``applied``, ``synced`` (LSNs)."""
     wal: Figures
     """``logged`` (False with durability none), ``segment`` (number of the open one), ``tail`` and
@@ -186,7 +188,8 @@ class Info:
     (numbers of those kept), ``oldest_lsn`` (first that the log holds), ``term``, ``failure`` (why commits are
     refused, or None)."""
     checkpoints: Any
-    """Those kept, oldest first: ``lsn``, ``keys``, ``bytes``, ``time_us`` (since 1970), ``path``."""
+    """Those kept, oldest first: ``lsn``, ``keys`` (with those of outcomes), ``bytes``, ``time_us`` (since
+    1970), ``path``."""
     recovery: Any
     """What the last start did: ``source`` (created, disk, arena), ``lsn``, ``records``, ``seconds``, ``cuts``
     (LSNs that were left out) and more."""
@@ -374,11 +377,13 @@ class DiskUsage:
     wal: int
     """Log segments, the spare one included."""
     checkpoints: int
+    """Checkpoint files."""
     quarantine: int
     """What recovery has cut off and kept."""
     total: int
+    """All of that, and the manifest."""
     files: int = 0
-    """How many files."""
+    """How many files that is."""
 
     @classmethod
     def from_wire(cls, usage: Mapping[str, Any]) -> "DiskUsage":

@@ -40,7 +40,9 @@ class Standstill:
         """Have `limit` seconds passed without progress? Cost: reads of /proc for each process."""
         words, used = self._look()
         stopped = self.stopped()
-        moved = words != self._words or used is None or self._used is None or used - self._used > _LEAST
+        moved = words != self._words or used is None or self._used is None
+        if used is not None and self._used is not None:  # less than before: one of them has ended
+            moved = moved or abs(used - self._used) > _LEAST
         if moved and not stopped:
             self._since = time.monotonic()
             self._words, self._used = words, used

@@ -1,6 +1,6 @@
 """The tables of the documentation that are made from the code: errors and exit codes.
 
-`python tests/docs_tables.py` prints them, to be put into docs/reference/errors.md and cli.md;
+`python -m tests.docs_tables` prints them, to be put into docs/reference/errors.md and cli.md;
 tests/test_docs.py compares.
 """
 

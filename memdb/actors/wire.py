@@ -17,6 +17,7 @@ way at a time.
 """
 
 import array
+import errno
 import os
 import select
 import socket
@@ -115,7 +116,7 @@ def receive(sock: socket.socket, buffer: bytearray, fds: list[int], deadline: fl
     """The next message; descriptors that came with it are appended to ``fds``, the caller's to close.
 
     ``buffer`` holds what of the next message has arrived already. TimeoutError at the deadline,
-    `Disconnected` when the peer is gone.
+    `Disconnected` when the peer is gone, OSError where this process can open no more descriptors.
     """
     while True:
         message = decode_frame(buffer, ANSWER_MAX)
@@ -140,7 +141,7 @@ def _receive_some(sock: socket.socket, buffer: bytearray, fds: list[int]) -> Non
             received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
             fds.extend(received)
     if flags & socket.MSG_CTRUNC:
-        raise Disconnected("descriptors were cut off; is the limit of open files (ulimit -n) reached?")
+        raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}: descriptors of the engine were cut off")
     if not data:
         raise Disconnected("the other side closed the connection")
     buffer += data

@@ -89,6 +89,8 @@ def examine(subject: Subject) -> Iterator[Finding]:
         if os.path.isdir(subject.directory):
             yield _access(subject.directory)
             yield _engine(subject.directory)
+        else:
+            yield Finding("engine", "ok", "no such directory yet: open makes it", facts={"running": False})
         yield _disk(subject, subject.directory)
     yield _leftovers(subject)
 

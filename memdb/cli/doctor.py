@@ -17,8 +17,9 @@ _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 @click.command()
 @click.argument("directory", required=False, type=click.Path(path_type=str))
 @click.option(
-    "--max-memory", help="As the database is, or will be, opened with: 2GiB. The engine's if one runs."
-)
+    "--max-memory", metavar="SIZE",
+    help="As the database is, or will be, opened with: 2GiB. The engine's if one runs.",
+)  # fmt: skip
 @click.option("--json", "json_", is_flag=True, help="Print JSON for programs.")
 def doctor(directory: str | None, max_memory: str | None, json_: bool) -> None:
     """Check this machine, and DIRECTORY if given, for what keeps memdb from working well: shared memory,
@@ -61,7 +62,8 @@ def _print(findings: list[checks.Finding]) -> None:
         rows.append((one.check, one.verdict, text))
     output.out().print(output.verdicts(rows, _STYLES))
     counts = {verdict: sum(one.verdict == verdict for one in findings) for verdict in _STYLES}
-    click.echo(f"{counts['ok']} ok, {counts['warning']} warnings, {counts['problem']} problems")
+    found = (output.plural(counts[verdict], verdict) for verdict in ("warning", "problem"))
+    click.echo(", ".join([f"{counts['ok']} ok", *found]))
 
 
 @click.command()

@@ -6,7 +6,6 @@ running engine.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
@@ -107,10 +106,7 @@ def _joined(parts: list[str]) -> list[str]:
 
 
 def _time(row: Mapping[str, Any]) -> str:
-    if not row.get("time_us"):
-        return ""
-    moment = datetime.datetime.fromtimestamp(row["time_us"] / 1e6, datetime.UTC)
-    return moment.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
+    return output.moment(row["time_us"]) if row.get("time_us") else ""
 
 
 _LIMIT = click.option(

@@ -34,9 +34,17 @@ def info(directory: str, json_: bool) -> None:
             console.print(shown)
 
 
+_FOR_RATES = ("time", "counts")
+"""Of Info, what tells a program something and people nothing: a monotonic clock, keys by key space."""
+
+
 def info_tables(facts: Mapping[str, Any]) -> Iterable[Table]:
     """One table for the plain figures and one for each part of Info that has parts of its own."""
-    plain = {name: readable(name, value) for name, value in facts.items() if not _has_parts(value)}
+    plain = {
+        name: readable(name, value)
+        for name, value in facts.items()
+        if not _has_parts(value) and name not in _FOR_RATES and value != []
+    }
     if plain:
         yield output.facts(plain)
     for name, value in facts.items():
@@ -46,10 +54,11 @@ def info_tables(facts: Mapping[str, Any]) -> Iterable[Table]:
         if rows:
             columns = list(dict.fromkeys(column for row in rows for column in row))
             cells = [[readable(column, row.get(column)) for column in columns] for row in rows]
-            headings = [column.replace("_", " ") for column in columns]
+            headings = [column.removesuffix("_us").replace("_", " ") for column in columns]
             yield output.table(headings, cells, title=name.replace("_", " "))
         elif isinstance(value, Mapping) and value:
-            yield output.facts({k: readable(k, v) for k, v in value.items()}, title=name.replace("_", " "))
+            shown = {k: readable(k, v) for k, v in value.items() if k not in _FOR_RATES}
+            yield output.facts(shown, title=name.replace("_", " "))
 
 
 def _has_parts(value: Any) -> bool:
@@ -80,6 +89,8 @@ def readable(name: str, value: Any) -> str:
             return output.size(value)
         if name.endswith("seconds") or name in ("age", "duration"):
             return output.seconds(float(value))
+        if name == "time_us" or name == "started":
+            return output.moment(value * 1e6 if name == "started" else value)
         return (
             f"{value:,}"
             if isinstance(value, int) and "pid" not in name
@@ -113,7 +124,7 @@ def check(directory: str, json_: bool) -> None:
             output.out().print(output.facts(plain))
             for problem in problems:
                 click.echo(str(problem), err=True)
-            click.echo("no problems" if not problems else f"{len(problems)} problems")
+            click.echo(output.plural(len(problems), "problem") if problems else "no problems")
         if problems:
             raise SystemExit(errors.NO)
 
@@ -141,7 +152,7 @@ def compact(directory: str, json_: bool) -> None:
     a second for a million keys. A second arena is needed while it lasts.
     """
     with errors.reported():
-        with opened(directory) as db:
+        with opened(directory, create=False) as db:
             before = db.memory_usage()
             begun = time.monotonic()
             with _built_keys(db, before.keys):

@@ -29,18 +29,37 @@ _STOP_SECONDS = 120.0
 @contextmanager
 def opened(directory: str, *, create: bool = True, readonly: bool = False) -> Iterator[memdb.Database]:
     """The database of `directory`, closed at the end. `readonly` handles never create one."""
+    create = create and not readonly
+    if not create:
+        _check_there(directory)
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(directory, ended), name="memdb-progress", daemon=True)
     if output.err().is_terminal:
         watcher.start()
     try:
-        database = memdb.open(directory, create=create and not readonly, readonly=readonly)
+        database = memdb.open(directory, create=create, readonly=readonly)
     finally:
         ended.set()
         if watcher.ident is not None:
             watcher.join()
     with database:
         yield database
+
+
+def _check_there(directory: str) -> None:
+    """Raises NotADatabase for a missing or empty directory, in words that suit a command line: `open` would
+    speak of its argument `create`. All else is for `open` to judge.
+    """
+    try:
+        if os.listdir(directory):
+            return
+    except FileNotFoundError as error:
+        raise errors.NotADatabase(
+            f"there is no directory {directory}; name the directory of a database", path=directory
+        ) from error
+    except OSError:
+        return
+    raise errors.NotADatabase(f"{directory} holds no database", path=directory)
 
 
 def _watch(directory: str, ended: threading.Event) -> None:

@@ -6,6 +6,7 @@ Invariant: with `--json` stdout holds JSON only; progress bars always go to stde
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -105,6 +106,25 @@ def size(count: float | None) -> str:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1024
     return f"{number:.1f} TiB"
+
+
+def plural(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> plural(1, "key"), plural(1200, "key")
+    ('1 key', '1,200 keys')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def moment(time_us: float) -> str:
+    """A time since 1970, in UTC.
+
+    >>> moment(1795253203940485)
+    '2026-11-21 09:26:43.940Z'
+    """
+    when = datetime.datetime.fromtimestamp(time_us / 1e6, datetime.UTC)
+    return when.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
 
 
 def seconds(value: float | None) -> str:

@@ -6,6 +6,7 @@ the demo in demo.py.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -32,7 +33,20 @@ def _version() -> str:
         return "(not installed)"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Program(click.Group):
+    """A group that says how to write what is no option but begins like one."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            if not re.match(r"-[\d.]", error.option_name):
+                raise
+            text = f"{error.message} A KEY or VALUE that begins with - goes after --, as in: -- -5"
+            raise click.NoSuchOption(error.option_name, text, ctx=error.ctx) from error
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(_version(), "--version", "-V", prog_name="memdb", message="%(prog)s %(version)s")
 def main() -> None:
     """A transactional, ordered, durable key/value database in shared memory."""
@@ -97,7 +111,9 @@ def set_(
     directory: str, key: str, value: str, key_type: str, value_type: str, durability: str | None,
     if_absent: bool, ttl: float | None, json_: bool,
 ) -> None:  # fmt: skip
-    """Store VALUE under KEY; `-` reads VALUE from standard input. Creates the database if there is none."""
+    """Store VALUE under KEY; `-` reads VALUE from standard input, to its last byte. A VALUE that begins
+    with - goes after `--`, as in `-- -5`. Creates the database if there is none.
+    """
     with errors.reported():
         parsed_key = notation.parse_key(key, key_type)
         parsed_value = _read_value(value_type) if value == "-" else notation.parse_value(value, value_type)

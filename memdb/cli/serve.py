@@ -30,14 +30,17 @@ from memdb.cli.opening import stop_engine
 _NOT_HERE = frozenset({"linger"})
 """Engine options without a meaning for an engine that stays whatever clients do."""
 
+_METAVARS = {"s": "SECONDS", "bytes": "SIZE"}
+"""What the value of an option is, by its unit; else a number or a word."""
+
 
 def _engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(engine_options.OPTIONS.values()):
         if option.scope == "engine" and option.name not in _NOT_HERE:
-            unit = f" ({option.unit})" if option.unit else ""
-            text = f"{option.doc.replace('`', '')}{unit}; {option.default} unless given."
+            text = f"{option.doc.replace('`', '')}; {option.default} unless given."
             flag = f"--{option.name.replace('_', '-')}"
-            command = click.option(flag, option.name, help=text[0].upper() + text[1:])(command)
+            kind = _METAVARS.get(option.unit) or ("N" if isinstance(option.default, int) else "WORD")
+            command = click.option(flag, option.name, metavar=kind, help=text[0].upper() + text[1:])(command)
     return command
 
 

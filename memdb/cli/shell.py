@@ -41,9 +41,9 @@ _EXPECTED: Final = (
 @click.option("--no-history", is_flag=True, help="Neither read nor write the history file.")
 @click.option("--json", "json_", is_flag=True, help="Print answers as JSON, one object a line.")
 def shell(directory: str, readonly: bool, no_history: bool, json_: bool) -> None:
-    """Type commands on DIRECTORY, with completion (Tab) and history; `help` lists them. From a pipe one
-    command a line is read: the first error ends it with its exit code, and the exit code is 1 if an answer
-    was no.
+    """Type commands on DIRECTORY, with completion (Tab) and history; `help` lists them. Creates the database
+    if there is none, unless --readonly. From a pipe one command a line is read: the first error ends it with
+    its exit code, and the exit code is 1 if an answer was no.
     """
     with errors.reported(), opened(directory, create=not readonly, readonly=readonly) as db:
         session = Session(db)

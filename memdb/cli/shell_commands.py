@@ -81,7 +81,7 @@ class Session:
         if not parts[-1].whole:
             raise UsageError(f"{parts[-1].text}: a quote or a bracket is not closed")
         name, given = parts[0].text, [part.text for part in parts[1:]]
-        command = COMMANDS.get(name)
+        command = COMMANDS.get("exit" if name == "quit" else name)
         if command is None:
             raise UsageError(f"no command {name!r}; `help` lists them")
         arguments, options = _sorted_out(name, command, given)
@@ -142,8 +142,7 @@ def _set(session: Session, arguments: list[str], options: dict[str, str]) -> Ans
         given["ttl"] = _number(options["--ttl"], "--ttl, in seconds,")
     if "--if-absent" in options:
         given["if_absent"] = True
-    # A transaction's set answers nothing: it has no conditions.
-    written = session.target.set(key, value, **given) is not False
+    written = session.target.set(key, value, **given)
     no = None if written else f"{key!r} exists, and was left as it is"
     return Answer([{"written": written}], no=no)
 

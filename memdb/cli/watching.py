@@ -138,7 +138,7 @@ class Watch:
             "arena": _some(
                 info, "arena", "limit", "used_bytes", "retired_bytes", "reserved_bytes", "expiring"
             ),
-            "keys": sum(info.get("arena", {}).get("counts", [0, 0])[1:2]),
+            "keys": info.get("arena", {}).get("keys", 0),
             "wal": _some(info, "wal", "segment", "tail", "capacity", "bytes_logged"),
             "checkpoint": _checkpoint(info),
             "shm": info.get("shm"),
@@ -200,14 +200,23 @@ def _checkpoint(info: dict[str, Any]) -> dict[str, Any] | None:
 
 
 class Probe:
-    """Measures what a client of now waits for: a read, and a commit that changes nothing."""
+    """Measures what a client of now waits for: a read, and a commit that changes nothing.
+
+    It opens the database at the first measurement: before that there may be no engine, and looking on must
+    not start one.
+    """
 
     def __init__(self, directory: str) -> None:
-        self._db = memdb.open(directory, create=False)
+        self._directory = directory
+        self._db: memdb.Database | None = None
         self._key = ("memdb top", os.urandom(16))
 
     def measure(self) -> dict[str, float]:
-        """Seconds of one `get` and one `delete` of a key that does not exist."""
+        """Seconds of one `get` and one `delete` of a key that does not exist.
+        Called while an engine runs.
+        """
+        if self._db is None:
+            self._db = memdb.open(self._directory, create=False)
         begun = time.perf_counter()
         self._db.get(self._key)
         read = time.perf_counter()
@@ -216,7 +225,8 @@ class Probe:
 
     def close(self) -> None:
         """Idempotent."""
-        self._db.close()
+        if self._db is not None:
+            self._db.close()
 
 
 @click.command()
@@ -248,7 +258,7 @@ def top(directory: str, interval: float, once: bool, probe: bool, json_: bool) -
                     sys.stdout.flush()
             elif once or not sys.stdout.isatty():
                 for tick in ticks:
-                    output.out().print(_screen(tick))
+                    output.out().print(_screen(tick, again=not once))
             else:
                 _live(ticks)
         except KeyboardInterrupt:  # the way to end it
@@ -318,9 +328,9 @@ def _live(ticks: Iterator[dict[str, Any]]) -> None:
             live.update(_screen(tick), refresh=True)
 
 
-def _screen(tick: dict[str, Any]) -> RenderableType:
+def _screen(tick: dict[str, Any], *, again: bool = True) -> RenderableType:
     if not tick["running"]:
-        return output.facts({"engine": "none runs; looking again"})
+        return output.facts({"engine": "none runs; looking again" if again else "none runs"})
     processes = [
         [role, one["pid"], one["restarts"], _number(tick["cpu"][role]), output.size(one["rss"])]
         for role, one in tick["processes"].items()
@@ -351,17 +361,20 @@ def _facts(tick: dict[str, Any]) -> dict[str, object]:
         f"{wal.get('segment', '-')} at {output.size(wal.get('tail'))} of {output.size(wal.get('capacity'))}",
         "not synced": "no log"
         if unsynced["commits"] is None
-        else f"{unsynced['commits']} LSNs, the oldest for {output.seconds(unsynced['seconds'])} or more",
+        else "nothing"
+        if not unsynced["commits"]
+        else f"{output.plural(unsynced['commits'], 'LSN')}, the oldest for "
+        f"{output.seconds(unsynced['seconds'])} or more",
         "arena": f"{output.size(arena.get('used_bytes'))} of {output.size(arena.get('limit'))} in use, "
         f"{output.size(arena.get('retired_bytes'))} retired, {output.size(arena.get('reserved_bytes'))} "
-        f"reserved; {tick['keys']:,} keys",
+        f"reserved; {output.plural(tick['keys'], 'key')}",
         "checkpoint": "none yet"
         if checkpoint is None
-        else f"LSN {checkpoint['lsn']}, {checkpoint['keys']:,} keys, "
+        else f"LSN {checkpoint['lsn']}, {output.plural(checkpoint['keys'], 'record')}, "
         f"{output.seconds(checkpoint['age_seconds'])} ago",
         "LSN": f"published {tick['lsn']['published']}, durable {tick['lsn']['durable']}",
         "control": f"{output.seconds(tick['control_seconds'])} for a question to the engine; "
-        f"{tick['clients']} clients",
+        f"{output.plural(tick['clients'], 'client')}",
     }
     if probe is not None:
         read, commit = output.seconds(probe["get_seconds"]), output.seconds(probe["commit_seconds"])

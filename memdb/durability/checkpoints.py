@@ -233,12 +233,18 @@ def _check_whole(file: File, path: str) -> CheckpointFooter:
 
 
 def _walk(
-    file: File, path: str, header: CheckpointHeader, footer: CheckpointFooter, store: kernel.Store | None
+    file: File,
+    path: str,
+    header: CheckpointHeader,
+    footer: CheckpointFooter,
+    store: kernel.Store | None,
+    *,
+    threads: bool = False,
 ) -> None:
     digest = hashlib.blake2b(digest_size=16)
     keys = number = 0
     found = blocks(file, path, header.salt, HEADER_BYTES + footer.size)
-    for offset, payload, count, block in found if store is None else _ahead(found):
+    for offset, payload, count, block in _ahead(found) if threads else found:
         digest.update(block)
         if store is not None:
             try:
@@ -279,12 +285,13 @@ def verify(files: Files, entry: CheckpointEntry) -> None:
         file.close()
 
 
-def load(files: Files, entry: CheckpointEntry, store: kernel.Store) -> None:
-    """Fills a fresh store. CorruptionError: the store is spoilt, make another one. ArenaFullError."""
+def load(files: Files, entry: CheckpointEntry, store: kernel.Store, *, threads: bool = False) -> None:
+    """Fills a fresh store. CorruptionError: the store is spoilt, make another one. ArenaFullError.
+    ``threads``: blocks are read and checked on another core."""
     file, header, footer = _open_named(files, entry)
     try:
         store.bulk_begin(footer.keys)
-        _walk(file, entry.path, header, footer, store)
+        _walk(file, entry.path, header, footer, store, threads=threads)
         store.bulk_finish()
         store.raise_time_floor(header.time_us)
     finally:

@@ -245,7 +245,7 @@ class DurableEngine(Opening):
         self._wal.detach(self.commit)
         self._wal.failure = None
         commit = self._make_commit(store, base)
-        self._wal.begin(commit, base, after)
+        self._wal.begin(commit, base, after, entry.lsn)
         self._wal.durable_lsn = base
         self._install(store, commit, base)
         self._show()
@@ -333,7 +333,9 @@ class DurableEngine(Opening):
             )
 
     def _drain(self) -> None:
-        """Steps until nothing that was taken waits for an answer: with the intake closed, this ends."""
+        """Steps until nothing that was taken, or left by a client that has gone, waits for an answer. With
+        the intake closed, this ends.
+        """
         while True:
             event = self.commit.step()
             if event == -kernel.EVENT_ROTATE:
@@ -347,7 +349,7 @@ class DurableEngine(Opening):
             if self._options.logged:
                 self._wal.sync(self.commit)
             now = self.commit.figures()
-            if now["pending"] == 0 and now["published_lsn"] == now["applied_lsn"] and event <= 0:
+            if now["pending"] == 0 and now["published_lsn"] == now["applied_lsn"] and event == 0:
                 return
 
     # --------------------------------------------------------------------------------------- checkpoints

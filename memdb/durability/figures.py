@@ -14,6 +14,9 @@ __all__ = ["disk_usage", "info"]
 _INTERNAL: Final = frozenset({"hash_seed", "min_pinned", "ready", "time_floor"})
 """Words of an arena's header that mean something to the kernel only."""
 
+_PLAIN: Final = 1
+"""The key space of the mapping; the others hold the system's own records, as outcomes of commits."""
+
 
 def info(
     commit: kernel.Commit,
@@ -24,13 +27,17 @@ def info(
 ) -> dict[str, Any]:
     """LSNs, arena, wal, checkpoints, recovery, failure."""
     figures, store = commit.figures(), commit.store
+    arena = store.figures()
     names = ("commits", "rejected", "conflicts", "rounds", "syncs", "parks", "pending")
     return {
         "published_lsn": figures["published_lsn"],
         "applied_lsn": figures["applied_lsn"],
         "durable_lsn": durable_lsn,
         "generation": store.generation,
-        "arena": {name: value for name, value in store.figures().items() if name not in _INTERNAL},
+        "arena": {
+            **{name: value for name, value in arena.items() if name not in _INTERNAL},
+            "keys": arena["counts"][_PLAIN],
+        },
         "commits": {name: figures[name] for name in names},
         "wal": {
             "logged": bool(now and now.logged),
@@ -61,8 +68,10 @@ def _shown(entry: CheckpointEntry) -> dict[str, Any]:
 
 
 def disk_usage(files: Files) -> dict[str, int]:
-    """Bytes of the directory by part."""
-    usage = {"manifest": len(files.read("MANIFEST") or b"")}
+    """Bytes of the directory by part, their sum, and how many files there are."""
+    manifest = files.read("MANIFEST")
+    usage = {"manifest": len(manifest or b"")}
+    count = int(manifest is not None)
     for directory in ("wal", "checkpoints", "quarantine"):
         usage[directory] = 0
         for name in files.listdir(directory):
@@ -71,5 +80,6 @@ def disk_usage(files: Files) -> dict[str, int]:
             except FileNotFoundError:
                 continue
             usage[directory] += file.size()
+            count += 1
             file.close()
-    return usage
+    return {**usage, "total": sum(usage.values()), "files": count}

@@ -8,7 +8,11 @@ Invariants:
 * What is durable is what ``datasync`` (bytes, size) and ``sync_dir`` (names) have returned for; nothing else
   is assumed. ``MemoryFiles`` keeps exactly that apart, by sectors of 512 bytes, so that a test can take away
   the rest.
-* ``MemoryFiles.on_operation`` is called before every change: a test counts, kills or fails there.
+* ``MemoryFiles.on_operation`` is called before every change: a test counts, kills or fails there. A sync
+  that fails there loses what it should have written, as the page cache does: it stays readable, and a later
+  sync that succeeds does not make it durable.
+* The kernel's loop writes the log through ``File.descriptor`` by itself. A file that has a ``watcher`` tells
+  it of these writes, so that nothing goes past the seam unseen.
 """
 
 import abc
@@ -20,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["Clock", "File", "Files", "MemoryFiles", "RealClock", "RealFiles", "SettableClock"]
+__all__ = ["Clock", "File", "Files", "MemoryFiles", "RealClock", "RealFiles", "SettableClock", "Watcher"]
 
 SECTOR: Final = 512
 _ZEROS: Final = bytes(1 << 20)
@@ -65,12 +69,26 @@ class SettableClock(Clock):
         return self.now_us / 1e6
 
 
+class Watcher(abc.ABC):
+    """Is told of each write that the kernel's loop makes through a file's descriptor, in its thread."""
+
+    @abc.abstractmethod
+    def before(self, data: bytes, offset: int) -> None:
+        """It is about to write. OSError: it does not, and the write has failed with that."""
+
+    @abc.abstractmethod
+    def after(self, data: bytes, offset: int) -> None:
+        """It has written this (fewer bytes than it wanted, if the write was short)."""
+
+
 class File(abc.ABC):
     """One open file. All offsets and sizes in bytes; errors are OSError."""
 
     path: str
     descriptor: int | None = None
     """A real descriptor that the kernel's loop may write through, or None."""
+    watcher: Watcher | None = None
+    """Whom the kernel's loop tells when it does."""
 
     @abc.abstractmethod
     def pread(self, length: int, offset: int) -> bytes:
@@ -282,6 +300,7 @@ class _Node:
     current: bytearray = field(default_factory=bytearray)
     durable: bytearray = field(default_factory=bytearray)
     dirty: set[int] = field(default_factory=set)  # sectors that differ, or may
+    lost: set[int] = field(default_factory=set)  # of these a sync has failed: no later one writes them
 
 
 class _MemoryFile(File):
@@ -305,14 +324,20 @@ class _MemoryFile(File):
                 node.current.extend(bytes(offset - len(node.current)))
             node.current[offset : offset + len(data)] = data
             if data:
-                node.dirty.update(range(offset // SECTOR, (offset + len(data) - 1) // SECTOR + 1))
+                written = range(offset // SECTOR, (offset + len(data) - 1) // SECTOR + 1)
+                node.dirty.update(written)
+                node.lost.difference_update(written)
         return len(data)
 
     def datasync(self) -> None:
-        self._files.operation("datasync", self.path)
+        try:
+            self._files.operation("datasync", self.path)
+        except OSError:
+            with self._files.lock:
+                _drop_dirty(self._node)
+            raise
         with self._files.lock:
-            self._node.durable = bytearray(self._node.current)
-            self._node.dirty.clear()
+            _make_durable(self._node)
 
     def size(self) -> int:
         self._files.check_alive()
@@ -462,12 +487,26 @@ class MemoryFiles(Files):
 
 
 def _copy(node: _Node) -> _Node:
-    return _Node(bytearray(node.current), bytearray(node.durable), set(node.dirty))
+    return _Node(bytearray(node.current), bytearray(node.durable), set(node.dirty), set(node.lost))
+
+
+def _drop_dirty(node: _Node) -> None:
+    """A sync has failed: what it should have written counts as clean from now on, and is not on the disk."""
+    node.lost |= node.dirty
+    node.dirty.clear()
+
+
+def _make_durable(node: _Node) -> None:
+    before, node.durable = node.durable, bytearray(node.current)
+    for sector in node.lost:
+        start, end = sector * SECTOR, min((sector + 1) * SECTOR, len(node.current))
+        node.durable[start:end] = before[start:end].ljust(end - start, b"\0")
+    node.dirty.clear()
 
 
 def _after_power_cut(node: _Node, path: str, keep: Keep) -> bytes:
     data = bytearray(node.durable)
-    for sector in sorted(node.dirty):
+    for sector in sorted(node.dirty | node.lost):
         if keep(path, sector):
             start = sector * SECTOR
             piece = node.current[start : start + SECTOR]

@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import Final
 
 from memdb.durability import checkpoints, manifest, retention, segments
-from memdb.durability.files import Clock, File, Files
+from memdb.durability.files import Clock, File, Files, Watcher
 from memdb.durability.manifest import Manifest, SegmentEnd, SegmentEntry
 from memdb.errors import CorruptionError, LogFailed
 from memdb.options import EngineOptions
@@ -35,6 +35,7 @@ __all__ = ["LSN_STEP", "SegmentLog"]
 LSN_STEP: Final = 1 << 20
 _SYNC_WAIT: Final = 600.0
 _Job = Callable[[], None]
+_Sink = int | Callable[[bytes, int], int] | tuple[int, Watcher]
 
 
 class SegmentLog:
@@ -76,24 +77,24 @@ class SegmentLog:
 
     # ------------------------------------------------------------------------------------------ segments
 
-    def begin(self, commit: kernel.Commit, base: int, after: Manifest, *, needed: int = 0) -> None:
+    def begin(self, commit: kernel.Commit, base: int, after: Manifest, follows: int) -> None:
         """Opens a new segment behind a recovery: numbers go on above ``base``, of which all is durable or
-        left out.
+        left out. ``follows``: the LSN of the state that its commits are applied to.
 
         ``after``: the next manifest but for the new segment; it is stored here, so that this is where a
         recovery counts. OSError: the disk is full; called again with the same commit loop it goes on where it
         stopped.
         """
         if self._unnamed is None:
-            self._unnamed = self._begin(commit, base, after, needed)
+            self._unnamed = self._begin(commit, base, after, follows)
         self.store(self._unnamed)
         self._unnamed = None
         remove_leftovers(self.files, self.current)  # before a spare is made, which no manifest names either
         self._prepare_spare()
 
-    def _begin(self, commit: kernel.Commit, base: int, after: Manifest, needed: int) -> Manifest:
+    def _begin(self, commit: kernel.Commit, base: int, after: Manifest, follows: int) -> Manifest:
         previous = after.segments[-1] if after.segments else None
-        file, header = self._take_or_make(segments.FIRST_BYTES, needed, after.next_segment, after.database)
+        file, header = self._take_or_make(segments.FIRST_BYTES, 0, after.next_segment, after.database)
         link = kernel.Link(
             base + LSN_STEP,
             previous.number if previous else 0,
@@ -102,7 +103,9 @@ class SegmentLog:
             after.term,
         )
         self._enter(commit, file, header, link, base)
-        entry = SegmentEntry(header.number, header.salt, header.capacity, base, after.term)
+        entry = SegmentEntry(
+            header.number, header.salt, header.capacity, base, after.term, follows_lsn=follows
+        )
         return after.with_segment(entry, lsn_limit=link.lsn_limit)
 
     def rotate(self, commit: kernel.Commit) -> int:
@@ -208,8 +211,10 @@ class SegmentLog:
         self._synced[header.number] = commit.figures()["written"]
         commit.set_lsn(base, link.lsn_limit)
 
-    def _sink(self, file: File) -> int | Callable[[bytes, int], int]:
-        return file.descriptor if file.descriptor is not None else file.pwrite
+    def _sink(self, file: File) -> _Sink:
+        if file.descriptor is None:
+            return file.pwrite
+        return file.descriptor if file.watcher is None else (file.descriptor, file.watcher)
 
     def _take_or_make(
         self, previous: int, needed: int, number: int, database: bytes

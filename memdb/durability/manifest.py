@@ -62,7 +62,7 @@ class SegmentEnd:
 
 @dataclass(frozen=True)
 class SegmentEntry:
-    """One segment of the log. ``after_lsn``: the last LSN before its first commit; ``end`` None: open."""
+    """One segment of the log. ``after_lsn``: its commits are above it; ``end`` None: open."""
 
     number: int
     salt: int
@@ -70,6 +70,14 @@ class SegmentEntry:
     after_lsn: int
     term: int
     end: SegmentEnd | None = None
+    follows_lsn: int | None = None
+    """The LSN of the state that its first commit is applied to; None: ``after_lsn``. Numbers between the two
+    were left out (rule L4), or are commits of a failed log that were never published (rule L5)."""
+
+    @property
+    def follows(self) -> int:
+        """Whoever has the state at this LSN lacks nothing before this segment."""
+        return self.after_lsn if self.follows_lsn is None else self.follows_lsn
 
 
 @dataclass(frozen=True)

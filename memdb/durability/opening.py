@@ -55,6 +55,7 @@ READ_ONLY: Final = 3
 ENDING: Final = 4
 FAR: Final = 365 * 86400.0
 _LOOK_EVERY: Final = 0.25
+_FORGOTTEN_AT_ONCE: Final = 64  # ranges in one commit
 RETRY: Final = 5.0
 """Seconds between attempts to begin a new log after a failure."""
 DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -86,7 +87,9 @@ class Opening:
         self._commit_lock = threading.Lock()
         self._report = RecoveryReport("created")
         self._failure: Error | None = None
-        self._begin_later: tuple[int, Manifest] | None = None  # where a log is to begin once there is room
+        self._begin_later: tuple[int, Manifest, int] | None = (
+            None  # where a log is to begin once there is room
+        )
         self._retry_at = FAR
         self._looked_at = 0.0
         self._nudged = self._interrupted = False
@@ -172,7 +175,7 @@ class Opening:
         if is_new:
             self._report = rebuild.created_report()
             store = self._generations.make(self._generations.present + 1, self._mappings())
-            base = manifest.EMPTY_LSN
+            base = follows = manifest.EMPTY_LSN
         else:
             if flush:
                 rebuild.flush_log_buffer(self._files, self._segs, found)
@@ -191,28 +194,29 @@ class Opening:
                 recovered.manifest,
                 recovered.report,
             )
+            follows = recovered.follows
             if self._report.cuts:
                 kept = (*found.reports, recovery.summary(self._report, self._clock.time_us()))[-16:]
                 found = replace(found, reports=kept)
         commit = self._make_commit(store, base)
         if flush and self._segs.logbuf is not None:
             kernel.logbuf_init(self._segs.logbuf, kernel.logbuf_words(self._segs.logbuf)["half_bytes"])
-        full = self._begin_log(commit, base, found, is_new)
+        full = self._begin_log(commit, base, found, follows, is_new)
         self._install(store, commit, base)
         self._show()
         if full is not None:
             self._note_failure(full)
 
     def _begin_log(
-        self, commit: kernel.Commit, base: int, after: Manifest, is_new: bool
+        self, commit: kernel.Commit, base: int, after: Manifest, follows: int, is_new: bool
     ) -> DiskFullError | None:
         """A new segment; on a full disk none, and reads are served without it until there is room."""
         try:
-            self._wal.begin(commit, base, after)
+            self._wal.begin(commit, base, after, follows)
         except OSError as error:
             if is_new or isinstance(error, LogFailed) or error.errno not in DISK_FULL:
                 raise
-            self._begin_later = base, after
+            self._begin_later = base, after, follows
             self._wal.manifest = manifest.load(self._files)
             return DiskFullError(
                 f"the disk is full, and no log segment of {segments.FIRST_BYTES >> 10} KiB can be made: "
@@ -302,7 +306,7 @@ class Opening:
         # The failed half stays in the buffer: should this writer die before the manifest fences its file, the
         # next one needs it. Nothing of it is applied again: all its LSNs are at or below `base`.
         commit = self._make_commit(store, base)
-        self._wal.begin(commit, base, after)
+        self._wal.begin(commit, base, after, entry.lsn)
         self._report = RecoveryReport("arena", lsn=entry.lsn, keys=entry.keys, clean=False)
         self._install(store, commit, base)
         self._show()
@@ -406,12 +410,15 @@ class Opening:
         if self._commit is not None:
             self._commit.remove_lease(known[0])
 
-    def forget(self, client_id: bytes) -> None:
-        """Deletes the stored outcomes of a client that has been dead long enough (rule C2)."""
-        start = b"\x02o" + client_id
-        stop = start + b"\xff" * 2
-        payload = kernel.ops_build([{"op": "delete_range", "key": start, "value": stop}])
-        kernel.lease_send(self._segs.group_lease, self._segs.board, payload)
+    def forget(self, *client_ids: bytes) -> None:
+        """Deletes the stored outcomes of clients that have been dead long enough (rule C2)."""
+        for first in range(0, len(client_ids), _FORGOTTEN_AT_ONCE):
+            ranges = []
+            for client_id in client_ids[first : first + _FORGOTTEN_AT_ONCE]:
+                start = b"\x02o" + client_id
+                ranges.append({"op": "delete_range", "key": start, "value": start + b"\xff" * 2})
+            if not kernel.lease_send(self._segs.group_lease, self._segs.board, kernel.ops_build(ranges)):
+                self._log.warning("the outcomes of %d dead clients stay: the ring is full", len(ranges))
 
     def _nudge(self) -> None:
         """The sync thread, after work: lets the loop look at triggers now and then, never when idle."""

@@ -69,6 +69,9 @@ class Recovered:
     store: kernel.Store
     manifest: Manifest
     lsn: int
+    """Numbers go on above it."""
+    follows: int
+    """Of the state; the next segment's commits are applied to it."""
     report: RecoveryReport
 
 
@@ -92,10 +95,11 @@ def recover(
     threads: bool = False,
 ) -> Recovered:
     """Rebuilds the state from disk. CorruptionError (with file, offset, lsn), FormatTooNew, ArenaFullError,
-    OSError. ``threads``: the log is read and judged on another core while the checkpoint is loaded."""
+    OSError. ``threads``: the log is read and judged on another core while the checkpoint is loaded, and
+    that one block ahead."""
     report = RecoveryReport("disk")
     with _LogAhead(files, manifest, mode, threads) as log:
-        store, checkpoint_lsn = _load_checkpoint(files, manifest, make_store, report)
+        store, checkpoint_lsn = _load_checkpoint(files, manifest, make_store, report, threads)
         pieces, ends, cuts = log.above(checkpoint_lsn)
     total = sum(piece.judgement.end for piece in pieces)
     done, lsn = 0, checkpoint_lsn
@@ -118,7 +122,7 @@ def recover(
     report.lsn, report.cuts = lsn, cuts
     after, base = _settle(files, manifest, pieces, ends, cuts, lsn)
     report.clean = base == lsn
-    return Recovered(store, after, base, report)
+    return Recovered(store, after, base, lsn, report)
 
 
 def check(files: Files, manifest: Manifest) -> int:
@@ -150,13 +154,13 @@ def _usable_checkpoint(files: Files, manifest: Manifest) -> int:
 
 
 def _load_checkpoint(
-    files: Files, manifest: Manifest, make_store: StoreMaker, report: RecoveryReport
+    files: Files, manifest: Manifest, make_store: StoreMaker, report: RecoveryReport, threads: bool
 ) -> tuple[kernel.Store, int]:
     first_error: CorruptionError | None = None
     for entry in sorted(manifest.checkpoints, key=lambda one: -one.lsn):
         store = make_store()
         try:
-            checkpoints.load(files, entry, store)
+            checkpoints.load(files, entry, store, threads=threads)
         except CorruptionError as error:
             report.damaged_checkpoints.append(str(error))
             first_error = first_error or error
@@ -209,7 +213,7 @@ def _judge_log(files: Files, manifest: Manifest, checkpoint_lsn: int, mode: str)
     needed = [one for one in manifest.segments if one.end is None or one.end.lsn > checkpoint_lsn]
     durable = max([manifest.durable_lsn, checkpoint_lsn, *(one.lsn for one in manifest.checkpoints)])
     pieces: list[_Piece] = []
-    reached = _after_fence(manifest, needed, checkpoint_lsn)
+    reached = checkpoint_lsn
     for position, entry in enumerate(needed):
         last = position == len(needed) - 1
         try:
@@ -236,32 +240,6 @@ def _judge_log(files: Files, manifest: Manifest, checkpoint_lsn: int, mode: str)
     return pieces, _ends(pieces), []
 
 
-def _after_fence(manifest: Manifest, needed: list[SegmentEntry], checkpoint_lsn: int) -> int:
-    """Up to where nothing can be missing before the first segment that is needed: the checkpoint, or, if it
-    holds more than the failed segment in front of that one, its beginning.
-
-    More than a failed log is known to hold, of what is numbered below the next one's beginning, only the
-    checkpoint of the way back has: all that was published then (rule L5). Numbers above were given to nobody.
-    """
-    if not needed:
-        return checkpoint_lsn
-    before = max(
-        (one for one in manifest.segments if one.number < needed[0].number), default=None, key=_number
-    )
-    if (
-        before is None
-        or before.end is None
-        or before.end.kind != "fenced"
-        or checkpoint_lsn <= before.end.lsn
-    ):
-        return checkpoint_lsn
-    return max(checkpoint_lsn, needed[0].after_lsn)
-
-
-def _number(entry: SegmentEntry) -> int:
-    return entry.number
-
-
 def _counts_for_nothing(entry: SegmentEntry) -> bool:
     """Was it fenced at its beginning, because none of its bytes were known durable? They may be anything."""
     return entry.end is not None and entry.end.kind == "fenced" and entry.end.offset <= kernel.SEGMENT_HEADER
@@ -269,9 +247,9 @@ def _counts_for_nothing(entry: SegmentEntry) -> bool:
 
 def _refuse_gap(entry: SegmentEntry, reached: int) -> None:
     path = segments.path_of(entry.number)
-    if entry.after_lsn > reached:
+    if entry.follows > reached:
         raise CorruptionError(
-            f"the log has a gap before {path}: it begins behind LSN {entry.after_lsn}, "
+            f"the log has a gap before {path}: it begins behind LSN {entry.follows}, "
             f"what comes before ends at {reached}",
             path,
             0,
@@ -379,7 +357,8 @@ def _settle(
             _sync(files, segments.path_of(piece.entry.number))
     dropped = {cut.file for cut in cuts if cut.offset == 0}
     kept = [one for one in manifest.segments if segments.path_of(one.number) not in dropped]
-    ended_in_order = not cuts and bool(kept) and kept[-1].end is not None
+    newest = kept[-1].end if kept else None
+    ended_in_order = not cuts and newest is not None and newest.kind != "fenced"
     limit = max([manifest.lsn_limit, *(one.lsn_limit for one in ends.values())])
     highest = max([lsn, limit, *(cut.last_lsn for cut in cuts), *(one.durable_lsn for one in ends.values())])
     base = max([lsn, *(one.end.lsn for one in kept if one.end)]) if ended_in_order else highest

@@ -201,6 +201,20 @@ static void held_commit(memdb_commit *ctx, const struct memdb_prepared *prepared
     held->client = NULL;
 }
 
+/* The held commit has nothing to write: what it found is so already. At its own level: a key that a `full` delete did not find must not
+ * come back with the power, so what took it away has to be durable too. */
+static void held_nothing(memdb_commit *ctx)
+{
+    uint8_t level = ctx->config.logged ? ctx->held.entry.level : MEMDB_LEVEL_MEMORY;
+    struct memdb_pending *item = held_reject(ctx, MEMDB_OK, 0, 0);
+    item->level = level;
+    item->need_lsn = level == MEMDB_LEVEL_MEMORY ? 0 : ctx->applied;
+    if (level == MEMDB_LEVEL_FULL && ctx->applied > ctx->full_lsn)
+        ctx->full_lsn = ctx->applied;
+    if (level != MEMDB_LEVEL_MEMORY)
+        ctx->want_write = 1;
+}
+
 /* Decides the held commit. OK: it is held no more. AGAIN: not now. -event: not before the caller has acted. */
 static int held_decide(memdb_commit *ctx)
 {
@@ -213,8 +227,12 @@ static int held_decide(memdb_commit *ctx)
     if (!held_validate(ctx))
         return MEMDB_OK;
     memdb_stage_prepare(ctx, held->client, held->payload, held->len, &prepared);
+    if (prepared.status == MEMDB_ABSENT) {
+        held_nothing(ctx);
+        return MEMDB_OK;
+    }
     if (prepared.status != MEMDB_OK) {
-        held_reject(ctx, prepared.status == MEMDB_ABSENT ? MEMDB_OK : prepared.status, prepared.detail, prepared.winner);
+        held_reject(ctx, prepared.status, prepared.detail, prepared.winner);
         return MEMDB_OK;
     }
     int status = held_log_room(ctx);
@@ -333,8 +351,14 @@ static int drain_entry(memdb_commit *ctx, struct memdb_client *client)
 /* True while entries may be taken: memdb_commit_ready and the loop ask the same. */
 static int may_drain(const memdb_commit *ctx)
 {
-    return ctx->held.client == NULL && !ctx->want_rotate && !ctx->intake_closed && memdb_pending_count(ctx) < MEMDB_PENDING_MAX &&
+    return ctx->held.client == NULL && !ctx->want_rotate && memdb_pending_count(ctx) < MEMDB_PENDING_MAX &&
            ctx->waiting_count < MEMDB_PENDING_MAX;
+}
+
+/* From this client? What a departed one has left is nowhere but here (rule C1), so it counts as taken when the intake closes. */
+static int may_take_from(const memdb_commit *ctx, const struct memdb_client *client)
+{
+    return !client->broken && (!ctx->intake_closed || client->departed);
 }
 
 /* Round robin over the leases, `quota` entries each. 0, or -event. */
@@ -354,7 +378,7 @@ static int drain(memdb_commit *ctx, unsigned *work)
     uint32_t count = ctx->client_count, first = count ? ctx->next_client++ % count : 0;
     for (uint32_t i = 0; i < count; i++) {
         struct memdb_client *client = ctx->clients[(first + i) % count];
-        for (uint32_t q = 0; q < ctx->config.quota && !client->broken && may_drain(ctx); q++) {
+        for (uint32_t q = 0; q < ctx->config.quota && may_take_from(ctx, client) && may_drain(ctx); q++) {
             status = drain_entry(ctx, client);
             if (status == MEMDB_ABSENT)
                 break;
@@ -380,7 +404,7 @@ int memdb_commit_ready(memdb_commit *ctx)
     if (!may_drain(ctx))
         return 0;
     for (uint32_t i = 0; i < ctx->client_count; i++)
-        if (!ctx->clients[i]->broken && memdb_lease_ready(ctx->clients[i]->lease))
+        if (may_take_from(ctx, ctx->clients[i]) && memdb_lease_ready(ctx->clients[i]->lease))
             return 1;
     return 0;
 }

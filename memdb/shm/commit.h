@@ -79,7 +79,8 @@ void memdb_commit_interrupt(memdb_commit *); /* any thread: makes run return CON
 int memdb_commit_flush(memdb_commit *);      /* write all appended bytes to the file */
 int memdb_commit_mark(memdb_commit *);       /* append and write a mark now (sync()) */
 void memdb_commit_want_rotate(memdb_commit *);
-/* closed: nothing more is taken from the rings until it is opened again, so that a number of steps finishes all that was. */
+/* closed: nothing more is taken from the rings until it is opened again, so that a number of steps finishes all that was, and what
+ * clients that have departed left behind. */
 void memdb_commit_close_intake(memdb_commit *, int closed);
 /* Refuse writes with this status; 0 = take them again. After LOG_FAILED there is no way back in this memdb_commit, nor for its store: both
  * hold commits that were answered as failed. A new generation is read from what is published (rule L5). */

@@ -6,7 +6,7 @@
 
 cdef struct LogTarget:
     int fd          # >= 0: written here
-    void *owner     # else: the Commit whose callable writes
+    void *owner     # the Commit whose callable writes, or whose watcher is told
     int index
 
 
@@ -19,6 +19,32 @@ cdef int64_t _write_fd(void *arg, const void *data, uint64_t length, uint64_t of
             return done
         if c_errno != EINTR:
             return -c_errno
+
+
+cdef int64_t _write_watched(void *arg, const void *data, uint64_t length, uint64_t offset) noexcept nogil:
+    cdef int64_t done
+    with gil:
+        done = _tell_watcher(<LogTarget *>arg, False, data, length, offset)
+    if done < 0:
+        return done
+    done = _write_fd(arg, data, length, offset)
+    if done <= 0:
+        return done
+    with gil:
+        return _tell_watcher(<LogTarget *>arg, True, data, <uint64_t>done, offset)
+
+
+cdef int64_t _tell_watcher(LogTarget *target, bint after, const void *data, uint64_t length, uint64_t offset) noexcept:
+    cdef Commit commit = <Commit>target.owner
+    watcher = commit.writers[target.index]
+    try:
+        (watcher.after if after else watcher.before)(PyBytes_FromStringAndSize(<char *>data, length), offset)
+    except OSError as error:
+        return -(error.errno or EIO)
+    except BaseException as error:
+        commit.escaped = error
+        return -EIO
+    return <int64_t>length
 
 
 cdef int64_t _write_callable(void *arg, const void *data, uint64_t length, uint64_t offset) noexcept nogil:
@@ -111,13 +137,19 @@ cdef class Commit:
         return self.group_request != 0
 
     def take_group(self, Mapping lease):
-        """Decides what ``submit_group`` has put there now, out of turn, also while another commit waits for room. A status, or minus an EVENT."""
-        cdef const memdb_lease *at = _lease_of(lease)
+        """Decides what ``submit_group`` has put there now, out of turn, also while another commit waits for room. A status, or minus an EVENT.
+
+        What the group has sent before it comes first.
+        """
+        cdef memdb_lease *at = _lease_of(lease)
+        cdef memdb_result *result = &at.results[MEMDB_CELLS - 1]
         cdef int status
-        with nogil:
-            status = memdb_commit_take_now(self.commit, at)
-        self._settle()
-        return status
+        while True:
+            with nogil:
+                status = memdb_commit_take_now(self.commit, at)
+            self._settle()
+            if status != MEMDB_OK or memdb_load32_acquire(&result.state) & 0xff != MEMDB_CELL_SUBMITTED:
+                return status
 
     def group_done(self):
         """Whether the commit of ``submit_group`` has been answered; True if there was none. Its answer: ``lease_result`` of GROUP_CELL."""
@@ -138,12 +170,16 @@ cdef class Commit:
             target.fd = write
             self.writers[target.index] = None
             return _write_fd
+        if isinstance(write, tuple):
+            target.fd, self.writers[target.index] = write
+            return _write_watched
         target.fd = -1
         self.writers[target.index] = write
         return _write_callable
 
     def open_segment(self, uint64_t segment, uint64_t salt, uint64_t capacity, bytes header, link, write):
-        """Goes on in a new segment; ``link`` a Link, ``write`` a descriptor or a callable (bytes, offset) -> count. A status."""
+        """Goes on in a new segment; ``link`` a Link, ``write`` a descriptor, one with its Watcher (files.py) or a callable
+        (bytes, offset) -> count. A status."""
         cdef memdb_link_body body
         cdef memdb_log_write_fn function = self._target(segment, write)
         cdef int status

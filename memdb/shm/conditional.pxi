@@ -5,7 +5,7 @@
 #  - Each attempt is read, decide, and a write on condition that the key is still what was read. None of these calls raises
 #    ConflictError: where somebody else was faster it looks again. So some caller's write gets through in every round.
 #  - A key that has expired for this process may still live for the writer, whose clock is read at another moment: then its
-#    refusal of IF_ABSENT names the version, and the next attempt replaces exactly that one.
+#    refusal of IF_ABSENT names the version, and the next attempt replaces exactly that one, and keeps nothing of its TTL.
 #  - Between two attempts a call waits a short random time that grows with their number, so that callers of one hot key get
 #    through one after the other and none of them for good.
 
@@ -142,6 +142,7 @@ cdef class Conditional(Handle):
         cdef c_op op
         if seen == 0 and contest.ghost:
             seen, contest.ghost = contest.ghost, 0
+            flags &= ~<int>C_KEEP_TTL  # the writer would keep that of the value which has expired here
         ops_init(&ops)
         try:
             flags |= C_IF_VERSION if seen else C_IF_ABSENT

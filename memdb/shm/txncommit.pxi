@@ -62,7 +62,7 @@ cdef class TxnCommit(TxnState):
 
         >>> tx.commit()
         """
-        self.begin_use()
+        self.begin_end()
         try:
             self.send()
         finally:
@@ -75,9 +75,18 @@ cdef class TxnCommit(TxnState):
         """
         if self.state == TXN_ABORTED:
             return
-        self.begin_use()
+        self.begin_end()
         self.end(TXN_ABORTED, "was aborted")
         self.end_use()
+
+    cdef int begin_end(self) except -1:
+        """begin_use() of what ends the transaction: not from within another call of it, which would go on with nothing."""
+        self.begin_use()
+        if self.depth > 1:
+            self.end_use()
+            raise Error("the transaction can't end inside one of its own calls (an iterable that was given to it, or a signal "
+                        "handler, tries to): end it when that call has returned")
+        return 0
 
     def __enter__(self):
         self.begin_use()
@@ -328,13 +337,20 @@ cdef list merged(list ranges, Py_ssize_t most):
 
 cdef list coarser(dict points, list ranges, uint64_t room):
     """All that was read as ranges, as few as fit into *room* bytes: they hold more than was read, never less."""
-    cdef list all_of_it = ranges + [(key, key + b"\0") for key in points]
+    cdef list all_of_it = ranges + [(key, behind(key)) for key in points]
     cdef Py_ssize_t most = C_READ_RANGES_MAX
     while True:
         fewer = merged(all_of_it, most)
-        if section_size({}, fewer) <= room or most == 1:
+        if section_size({}, fewer) <= room:
             return fewer
+        if most == 1:  # keys longer than any that can be written now were read
+            return [(_SPACE_START, _SPACE_STOP)]
         most //= 2
+
+
+cdef bytes behind(bytes key):
+    """A bound above *key* that is no longer than a key may be: above nothing else that can be stored."""
+    return key + b"\0" if PyBytes_GET_SIZE(key) < C_KEY_MAX else key[:C_KEY_MAX - 1] + b"\xff"
 
 
 cdef object entry_at(list entries, uint64_t index):

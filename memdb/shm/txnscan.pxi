@@ -87,6 +87,7 @@ cdef class TxnScan:
         """The next item; _ABSENT at the end."""
         cdef int which
         cdef bytes key
+        cdef Scan base
         if not self.begun:
             self.begin()
         which = self.advance()
@@ -100,7 +101,8 @@ cdef class TxnScan:
         else:
             key = self.base_key()
             self.note_expiry(key)
-            item = self.base.take()
+            base = self.base  # decoding may run Python code, which may close this iterator
+            item = base.take()
         self.note_given(key)
         if self.limit != <uint64_t>-1:
             self.limit -= 1

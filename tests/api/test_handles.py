@@ -267,9 +267,11 @@ def test_running_it(db: memdb.Database, data: Path) -> None:
     assert len(db) == 2002 and db["b"] == 1 and db[77] == b"x" * 100
     report = db.check()
     assert report.ok and report and report.problems == [] and "no problems" in str(report)
+    assert report.figures["keys"] == 2002, "those of the mapping, and none of the engine's own"
     json.dumps(report.to_dict())
     disk = db.disk_usage()
-    assert disk.wal > 0 and disk.checkpoints > 0 and disk.total >= disk.wal + disk.checkpoints
+    assert disk.wal > 0 and disk.checkpoints > 0 and disk.total > disk.wal + disk.checkpoints
+    assert disk.files >= 3, "the manifest, a segment and a checkpoint"
     memory = db.memory_usage()
     assert memory.keys == 2002 and 0 < memory.used <= memory.limit == 64 << 20
     assert memory.to_dict()["used"] == memory.used and disk.to_dict()["wal"] == disk.wal

@@ -4,8 +4,9 @@ import copy
 import os
 import pickle
 import threading
+import uuid
 from collections.abc import Callable, Iterator, MutableMapping
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
@@ -420,6 +421,23 @@ def test_large_reads_are_validated_as_ranges(opened: Opener) -> None:
     assert caught.value.reason == "range" and caught.value.keys == (keys[100],)
 
 
+@pytest.mark.parametrize("longest", [40_000, 64_997])  # with its frame 65,000 bytes: no key may be longer
+def test_reads_of_keys_longer_than_any_that_can_be_written(opened: Opener, longest: int) -> None:
+    """They don't fit as they are: the transaction counts as having read more."""
+    db = opened(max_transaction_bytes="64KiB")
+    for keys in ([b"x" * longest, b"y" * longest], [b"a", b"b" * 30_000, b"c" * longest]):
+        with db.transaction() as tx:
+            assert tx.get_many(keys) == [None, None, None][: len(keys)]
+            tx["sum"] = 1
+        tx = db.transaction()
+        tx.get_many(keys)
+        tx["sum"] = 2
+        db[b"xz" if len(keys) == 2 else b"a"] = 1
+        with pytest.raises(memdb.ConflictError):
+            tx.commit()
+        db.clear()
+
+
 # --------------------------------------------------------------------------------------------------- who
 
 
@@ -502,6 +520,47 @@ def test_two_threads_at_once_get_an_error(db: memdb.Database) -> None:
     assert db == {"a": 1, "b": 2}
 
 
+@pytest.mark.parametrize("end", ["commit", "abort"])
+@pytest.mark.parametrize("call", ["set_many", "delete_many", "get_many", "get"])
+def test_a_call_cannot_end_its_own_transaction(db: memdb.Database, call: str, end: str) -> None:
+    class Zone(tzinfo):
+        def utcoffset(self, when: datetime | None) -> timedelta:
+            getattr(tx, end)()
+            return timedelta(0)
+
+    def arguments() -> Iterator[Any]:
+        getattr(tx, end)()
+        yield ("a", 1) if call == "set_many" else "a"
+
+    with db.transaction() as tx:
+        tx["b"] = 2
+        with pytest.raises(memdb.Error, match="inside one of its own calls"):
+            getattr(tx, call)(datetime(2000, 1, 1, tzinfo=Zone()) if call == "get" else arguments())
+        assert list(tx.items()) == [("b", 2)], "it goes on as it was"
+    assert db == {"b": 2}
+
+
+def test_an_iterator_that_is_closed_while_it_decodes(
+    db: memdb.Database, tx: memdb.Transaction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoding may let another thread in. What is at hand is decoded to its end all the same."""
+    key = ("m", uuid.UUID(int=7), "t" * 200)
+    db.update({("m", n): "other" * 10 for n in range(20)} | {key: 1})
+    make = uuid.UUID.__init__
+
+    def closing(self: uuid.UUID, *arguments: Any, **named: Any) -> None:
+        make(self, *arguments, **named)
+        scan.close()
+        assert len(list(db.values())) == 24, "what the iterator would give back is used again"
+
+    with db.transaction() as reader:
+        scan = iter(reader.range(prefix=("m",), reverse=True))
+        monkeypatch.setattr(uuid.UUID, "__init__", closing)
+        assert next(scan) == (key, 1)
+        monkeypatch.undo()
+        assert list(scan) == []
+
+
 def test_calls_on_the_database_are_outside(db: memdb.Database) -> None:
     with db.transaction(isolation="snapshot") as tx:
         tx["a"] = 1
@@ -511,3 +570,21 @@ def test_calls_on_the_database_are_outside(db: memdb.Database) -> None:
             other["c"] = 3
         assert "c" in db and "c" not in tx
     assert db == {"a": 1, "b": 2, "c": 3}
+
+
+@pytest.mark.parametrize("end", ["commit", "abort"])
+def test_a_transaction_does_not_end_inside_its_own_call(db: memdb.Database, end: str) -> None:
+    with db.transaction() as tx:
+
+        def pairs() -> Iterator[tuple[str, int]]:
+            yield "a", 1
+            getattr(tx, end)()
+            yield "b", 2
+
+        for call in (tx.update, tx.set_many):
+            with pytest.raises(memdb.Error, match="inside one of its own calls"):
+                call(pairs())
+        with pytest.raises(memdb.Error, match="inside one of its own calls"):
+            tx.delete_many(key for key, _ in pairs())
+        tx["c"] = 3
+    assert dict(db) == {"c": 3}

@@ -216,6 +216,32 @@ static void test_withdraw_and_departure(void)
     rig_end(&rig);
 }
 
+/* A loop that is about to be replaced finishes what departed clients left: nobody else knows of it. */
+static void test_departure_and_closed_intake(void)
+{
+    struct rig rig;
+    rig_start(&rig);
+    struct memdb_lease *lease = rig_join(&rig, 1), *other = rig_join(&rig, 2);
+    for (uint64_t request = 1; request <= 40; request++) { /* more than one turn takes */
+        rig_op(&rig, lease, request, OS, SET, 0, "count", request < 40 ? "on" : "last", 0);
+        rig_op(&rig, other, request, OS, SET, 0, "waits", "1", 0);
+    }
+    memdb_commit_close_intake(rig.commit, 1);
+    CHECK_EQUAL(memdb_commit_step(rig.commit), 0);
+    memdb_commit_remove_lease(rig.commit, lease);
+    munmap(lease, sizeof *lease);
+    CHECK(memdb_commit_step(rig.commit) > 0);
+    while (memdb_commit_step(rig.commit) > 0)
+        ;
+    CHECK(rig_reads(&rig, other, "count", "last"));
+    CHECK(rig_reads(&rig, other, "waits", NULL) && !rig_done(other, 1));
+    memdb_commit_close_intake(rig.commit, 0);
+    step(&rig);
+    CHECK(rig_done(other, 1));
+    munmap(other, sizeof *other);
+    rig_end(&rig);
+}
+
 static void test_refusals(void)
 {
     struct rig rig;
@@ -379,6 +405,7 @@ int main(void)
     test_ranges_and_expiry();
     test_frames();
     test_withdraw_and_departure();
+    test_departure_and_closed_intake();
     test_refusals();
     test_many_ranges();
     test_hostile_client();

@@ -1,6 +1,6 @@
 """The parts of docs/reference/cli.md that are made from the program itself: each command with its options.
 
-`python tests/cli/reference.py` puts them into the page, between the marks of each command; a test compares.
+`python -m tests.cli.reference` puts them into the page, between the marks of each command; a test compares.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ def _names(option: click.Option) -> str:
         return names
     if isinstance(option.type, click.Choice):
         return f"{names} {' · '.join(f'`{choice}`' for choice in option.type.choices)}"
+    if option.metavar:
+        return f"{names} {option.metavar}"
     kind = {"integer range": "N", "integer": "N", "float range": "SECONDS", "float": "SECONDS"}
     return f"{names} {kind.get(option.type.name, 'TEXT')}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,6 +99,10 @@ def test_info(cli: Run, data: str) -> None:
     assert shown.returncode == errors.OK
     for word in (b"supervisor", b"writer", b"arena", b"wal"):
         assert word in shown.stdout
+    assert facts["arena"]["keys"] == 1
+    # For people: a year instead of seconds since 1970, and nothing that only programs can use.
+    assert f"{time.gmtime(facts['started']).tm_year}-".encode() in shown.stdout
+    assert b"counts" not in shown.stdout and b"e+09" not in shown.stdout
 
 
 def test_check(cli: Run, data: str) -> None:
@@ -137,12 +142,19 @@ def test_dumps_need_no_engine(cli: Run, data: str, tmp_path: Path) -> None:
     assert json.loads(cli("stop", data, "--json").stdout) == {"stopped": False}
 
 
-@pytest.mark.parametrize("command", [["get", "k"], ["delete", "k"], ["scan"], ["info"], ["check"], ["stop"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["get", "k"], ["delete", "k"], ["scan"], ["info"], ["check"], ["compact"], ["stop"],
+        ["shell", "--readonly"],
+    ],
+)  # fmt: skip
 def test_no_such_database(cli: Run, command: list[str], tmp_path: Path) -> None:
     name, *rest = command
     done = cli(name, "nowhere", *rest)
     assert done.returncode == errors.PLACE, done.stderr
     assert done.stdout == b"" and b"nowhere" in done.stderr and b"Traceback" not in done.stderr
+    assert b"create" not in done.stderr, "an argument that nobody gave"
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -173,6 +185,14 @@ def test_wrong_usage(cli: Run, data: str, arguments: list[str]) -> None:
     done = cli(*arguments)
     assert done.returncode == errors.USAGE, done.stderr
     assert b"Traceback" not in done.stderr and done.stderr
+
+
+def test_a_value_that_begins_like_an_option(cli: Run, data: str) -> None:
+    done = cli("set", data, "k", "-15")
+    assert done.returncode == errors.USAGE and b"goes after --" in done.stderr
+    assert cli("set", data, "k", "--", "-15").returncode == errors.OK
+    assert cli("get", data, "k").stdout == b"-15\n"
+    assert b"goes after" not in cli("get", data, "k", "--nonsense").stderr
 
 
 def test_too_large_is_wrong_usage(cli: Run, data: str) -> None:

@@ -26,7 +26,7 @@ _TEXT = reference.PAGE.read_text()
 
 def test_every_command_stands_on_the_page_as_it_is() -> None:
     assert sorted(reference.marks(_TEXT)) == sorted(reference.parts())
-    assert reference.renewed(_TEXT) == _TEXT, "run python tests/cli/reference.py"
+    assert reference.renewed(_TEXT) == _TEXT, "run python -m tests.cli.reference"
 
 
 def test_every_command_has_its_section() -> None:

@@ -48,9 +48,8 @@ def test_the_data_calls_from_a_pipe(cli: Run, data: str) -> None:
 
 
 def test_for_people(cli: Run, data: str) -> None:
-    done = cli(
-        "shell", data, stdin=b"set a 1\nset '1' x\nset 1 [1, 2]\nscan\nget '1'\ncount\nset a 2\nget a\n"
-    )
+    text = "set a 1\nset '1' x\nset 1 [1, 2]\nscan\nget '1'\ncount\nset a 2\nget a\nquit\nget a"
+    done = cli("shell", data, stdin=text.encode())
     assert done.returncode == errors.OK, done.stderr
     assert done.stdout.decode().splitlines() == ["'1' = 'x'", "a = 1", "1 = [1, 2]", "'x'", "3", "2"]
 

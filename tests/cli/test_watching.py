@@ -39,8 +39,11 @@ def test_nobody_reads_where_no_engine_runs(cli: Run, data: str) -> None:
     cli("stop", data)
     done = cli("readers", data, "--json")
     assert done.returncode == errors.OK and json.loads(done.stdout) == {"running": False, "readers": []}
-    (tick,) = [json.loads(line) for line in cli("top", data, "--once", "--json").stdout.splitlines()]
-    assert tick["running"] is False
+    for probe in ([], ["--probe"]):  # a probe is a client, and has to wait until there is an engine
+        done = cli("top", data, "--once", "--json", *probe)
+        (tick,) = [json.loads(line) for line in done.stdout.splitlines()]
+        assert tick["running"] is False and tick["probe"] is None
+    assert b"looking again" not in cli("top", data, "--once").stdout
     assert json.loads(cli("stop", data, "--json").stdout) == {"stopped": False}
     for name in ("readers", "top"):
         assert cli(name, "nowhere").returncode == errors.PLACE

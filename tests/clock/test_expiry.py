@@ -155,3 +155,27 @@ def test_expiry_survives_recovery_and_checkpoints(stage: Stage) -> None:
     stage.open()
     assert stage.everywhere("keys") == [["late"], ["late"]]
     assert all(1400 < one <= 1500 for one in stage.everywhere("ttl", "late"))
+
+
+@pytest.mark.parametrize("call", ["increment", "setdefault", "modify", "compare_and_set"])
+def test_what_replaces_a_value_that_expired_here_alone_stays(stage: Stage, call: str) -> None:
+    """The writer has yet to see the later time: to it the old value lives, and its TTL must not pass on."""
+    first, _ = stage.peers
+    first.call("set", "n", 5, ttl=1500)
+    stage.step(2000)
+    assert first.call("get", "n") is None
+    stage.step(-2000)
+    if call == "increment":
+        assert [first.call("increment", "n") for _ in range(3)] == [1, 2, 3]
+    elif call == "setdefault":
+        assert first.call("setdefault", "n", 3, ttl=memdb.KEEP) == 3
+    elif call == "modify":
+        assert first.call("modify", "n", one_more, 2, ttl=memdb.KEEP) == 3
+    else:
+        assert first.call("compare_and_set", "n", memdb.MISSING, 3, ttl=memdb.KEEP)
+    assert stage.everywhere("get", "n") == [3, 3]
+    assert stage.everywhere("ttl", "n") == [None, None]
+
+
+def one_more(value: int) -> int:
+    return value + 1

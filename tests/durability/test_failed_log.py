@@ -12,7 +12,6 @@ from memdb.shm import _kernel as kernel
 def _failed() -> Machine:
     machine = Machine().start()
     machine.set("safe", b"1", "full")
-
     return _fail(machine)
 
 
@@ -116,3 +115,26 @@ def test_writing_given_up_is_no_failed_log() -> None:
     after = machine.successor().start()
     assert after.engine.info()["wal"]["segment"] == segment and after.report.source == "arena"
     assert after.names() == {"a": b"1"}
+
+
+def _fail_with_unsynced_commits() -> Machine:
+    """A failed sync when commits of level `os` were visible that had never been synced."""
+    machine = Machine().start()
+    machine.set("safe", b"1", "full")
+    for number in range(5):
+        machine.set(f"visible{number}", b"2")
+    return _fail(machine)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_database_opens_again_after_a_failed_sync_of_commits_that_were_visible(dies: bool) -> None:
+    """The new segment follows on the checkpoint of the way back, not on the numbers that were given out."""
+    failed = _fail_with_unsynced_commits()
+    visible = failed.names()
+    machine = failed.successor().start() if dies else failed
+    if not dies:
+        machine.engine.way_back()
+    given_out = 8
+    assert machine.names() == visible and machine.set("new", b"3", "full") > given_out
+    again = machine.reboot(machine.files.crash(lambda path, sector: False)).start()
+    assert again.names() == {**visible, "new": b"3"}
