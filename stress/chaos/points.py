@@ -39,6 +39,7 @@ LABELS = tuple(sorted({label for phase in PHASES for label in phase.labels}))
 _LANES = {"quick": 3, "nightly": 4}
 _HITS = {"quick": 1, "nightly": 5}
 _TRIES = 3
+_TOLD_EVERY = 25
 _SLOW = ("failed log",)
 """Phases that wait for seconds: not in the quick tier."""
 _LIGHT = ("commits", "rotate", "checkpoint", "clear_wal", "compact", "writer's death")
@@ -108,9 +109,12 @@ class Lane:
             try:
                 self._try(point)
                 self.done += 1
+                if self.done % _TOLD_EVERY == 0:
+                    print(f"  {self.home.name}: {self.done} of {len(self.todo)}", flush=True)
             except (Violation, memdb.Error, OSError) as error:
                 where = self._database.path if self._database else self.home
                 self.problems.append(f"{point}: {type(error).__name__}: {error} (kept in {where})")
+                print(f"VIOLATION {self.problems[-1]}"[:3000], file=sys.stderr, flush=True)
                 self._put_away()
         self._put_away()
 
@@ -176,7 +180,7 @@ def main(arguments: argparse.Namespace) -> int:
     ]
     choose.shuffle(chosen)
     lanes = _run(chosen, home, _LANES[arguments.tier])
-    problems = [problem for lane in lanes for problem in lane.problems]
+    problems = list[str]()
     killed, hits = Counter[str](), Counter[str]()
     for lane in lanes:
         killed += lane.killed
@@ -193,6 +197,7 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"FIGURE labels never killed at: {len(missed)} (wanted 0)")
     for problem in problems:
         print(f"VIOLATION {problem}"[:3000], file=sys.stderr)
+    problems += [problem for lane in lanes for problem in lane.problems]
     print(f"{sum(lane.done for lane in lanes)} passed, {len(problems)} failed", flush=True)
     if problems:
         print(
