@@ -53,10 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=40.0, help="how long (default 40)")
     parser.add_argument("--clients", type=int, default=3, help="writing processes at one time (default 3)")
     parser.add_argument("--readers", type=int, default=2, help="ranging processes at one time (default 2)")
-    parser.add_argument("--kills", type=int, default=0, help="fail if there were fewer (default 0)")
+    parser.add_argument("--kills", type=int, default=0, help="go on until there were so many (default 0)")
     parser.add_argument("--seed", type=int, default=None, help="of all choices; printed")
     parser.add_argument("--dir", type=Path, help="where the database goes (default: a temporary directory)")
-    parser.set_defaults(function=main)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -68,7 +67,7 @@ def main(arguments: argparse.Namespace) -> int:
     chaos = Chaos(home / "data", seed, clients=arguments.clients, readers=arguments.readers)
     begun = monotonic()
     try:
-        chaos.run(arguments.seconds)
+        chaos.run(arguments.seconds, arguments.kills)
     finally:
         (home / "trace.txt").write_text("\n".join(chaos.killer.trace) + "\n")
     problems = chaos.violations + [f"left behind: {what}" for what in left_behind(home / "data", names)]

@@ -107,9 +107,13 @@ class Database:
 
     def leave(self) -> None:
         """The client ends; the engine ends with it, unless it dies."""
-        if self.peer is not None:
-            self.peer.close()
-            self.peer = None
+        peer, self.peer = self.peer, None
+        if peer is None:
+            return
+        try:
+            peer.close()
+        except BrokenPipeError:  # it was dead, and what it never read is dropped with the pipe
+            peer.close()
 
     def set(self, key: str, level: str, value: object = None) -> None:
         """One commit, acknowledged or (if it meets an error that says so) open."""

@@ -46,6 +46,8 @@ _ROUND_SECONDS = (5.0, 300.0)
 _PROGRESS_SECONDS = 60.0
 _ANSWER_SECONDS = 120.0
 _HASTY_SECONDS = 0.25
+_RETIRED = 8
+"""So many regions of dead clients are verified and cleared away within a round, too."""
 _FOREVER = 1 << 62
 
 
@@ -72,8 +74,9 @@ class Chaos:
         self.pauses = Pauses()
         self.reopened = 0.0
 
-    def run(self, seconds: float) -> None:
-        """Kills for so long, then verifies everything."""
+    def run(self, seconds: float, kills: int) -> None:
+        """Kills for so long, and on a slow machine up to three times as long until there were so many kills;
+        then verifies everything."""
         database = open_database(self._directory)
         try:
             database.set_many(accounts())
@@ -87,8 +90,11 @@ class Chaos:
             self._start(Keeper(self._lock, self._directory))
             end = monotonic() + seconds
             length = min(max(seconds / 9, _ROUND_SECONDS[0]), _ROUND_SECONDS[1])
-            while monotonic() < end and not self.violations:
-                self._round(database, min(end, monotonic() + length))
+            while not self.violations:
+                self._round(database, monotonic() + length)
+                enough = self.killer.kills.total() >= kills or monotonic() > end + 2 * seconds
+                if monotonic() > end and enough:
+                    break
             self._end_members()
             self._judge_readers(to_the_end=True)
             self._verify(database)
@@ -171,6 +177,9 @@ class Chaos:
             self._judge_readers()
             self._told_violations()
             self._await_progress()
+            if len(self._retired) >= _RETIRED:
+                self.killer.continue_stopped(all_of_them=True)
+                self._verify(database)
         self.killer.continue_stopped(all_of_them=True)
         self._bury()
         if mode == "anything":

@@ -12,7 +12,6 @@ from memdb.shm import _kernel as kernel
 def _failed() -> Machine:
     machine = Machine().start()
     machine.set("safe", b"1", "full")
-
     return _fail(machine)
 
 
@@ -152,17 +151,7 @@ def _fail_with_unsynced_commits() -> Machine:
     machine.set("safe", b"1", "full")
     for number in range(5):
         machine.set(f"visible{number}", b"2")
-
-    def fail(kind: str, path: str) -> None:
-        if kind == "datasync" and path.startswith("wal/"):
-            raise OSError(errno.EIO, "broken disk")
-
-    machine.files.on_operation = fail
-    machine.settle(machine.submit([{"op": "set", "key": key("lost"), "value": b"2\0"}], "full"))
-    if machine.event != "failed":
-        assert machine.engine.run(0.0) == "failed"
-    machine.files.on_operation = None
-    return machine
+    return _fail(machine)
 
 
 @pytest.mark.parametrize("dies", [False, True])
