@@ -57,7 +57,7 @@ class SegmentLog:
         self._taken = 0  # the newest segment that is in use
         self._unnamed: Manifest | None = None  # names the segment that was begun; not stored yet
         self.risked_checkpoints: tuple[CheckpointEntry, ...] = ()
-        """Named by manifests whose storing has failed: perhaps one of these counts, so none may be replaced."""
+        self._risked = 0  # the newest segment of a manifest whose storing has failed: it may count
         self._ended: Manifest | None = None  # the open segment was ended, and its successor is not whole yet
         self._risked = (
             0  # the newest segment that a manifest names whose storing has failed: perhaps it counts
