@@ -15,6 +15,7 @@ Invariants:
 * Whoever waits, waits `open_timeout` seconds without progress at most, and can be interrupted.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -24,29 +25,38 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from memdb import errors, place
-from memdb.actors import wire
+from memdb.actors import segments, wire
 from memdb.actors.locks import GROUP_BYTE, FileLock, own_pid_namespace, read_note
 from memdb.actors.start import Patience, start_group
 from memdb.options import EngineOptions, HandleOptions, describe_mismatches
 from memdb.shm import _kernel
 from memdb.standstill import LOOK_EVERY, Standstill
 
-__all__ = ["Attachment", "attach"]
+__all__ = ["Attachment", "attach", "leave_unused"]
 
 log = logging.getLogger("memdb")
 
+_REVOKED: Final = 3  # the state of a reader slot
 _CLOSE_WAIT: Final = 30.0  # seconds that the last close waits for an engine with linger=0 to end
 
 _registry: dict[tuple[int, int], "Attachment"] = {}
 _registry_lock = threading.Lock()
 _dropped: "deque[Attachment]" = deque()  # once for each handle whose finalizer has not been served yet
-_held: "list[Attachment]" = []  # closed, but views of them are still in use
+_held: "list[Attachment]" = []  # closed, but snapshots or views of them are still in use
 _inherited: list[object] = []  # of a forked child: what must never be freed here
 _starter_locks: set[FileLock] = set()
+_OWN_LIMITS: Final = {
+    errno.EMFILE: "close some files, or raise its limit of open ones (ulimit -n, RLIMIT_NOFILE)",
+    errno.ENFILE: "close some files, or raise the machine's limit of open ones (fs.file-max)",
+    errno.ENOMEM: (
+        "the two arenas take 2.5 times max_memory of address space: raise its limit (ulimit -v, RLIMIT_AS), "
+        "or start the engine with a smaller max_memory"
+    ),
+}
 _all: "weakref.WeakSet[Attachment]" = weakref.WeakSet()
 
 
@@ -103,12 +113,14 @@ class Attachment:
         """
         with self.lock:
             patience = Patience(max(0.0, deadline - time.monotonic()))
-            if not self._stale and self.group_alive() and (self.client.usable or self._remap(patience)):
-                return
+            with _own_limits(self.path):
+                if not self._stale and self.group_alive() and (self.client.usable or self._remap(patience)):
+                    return
             self._drop()
             try:
                 self._check_place()
-                self._join(patience, {}, None)
+                with _own_limits(self.path):
+                    self._join(patience, {}, None)
             except (errors.OpenTimeout, errors.EngineDied):
                 raise
             except (errors.ArenaFullError, errors.CorruptionError, errors.NotADatabase, OSError) as error:
@@ -164,6 +176,7 @@ class Attachment:
         if last:
             self._leave()
         _serve_dropped()
+        leave_unused()
 
     def release_from_finalizer(self) -> None:
         """`release` for a finalizer, which may run between any two instructions, also of this module."""
@@ -181,24 +194,33 @@ class Attachment:
 
     def _leave(self) -> None:
         with self.lock:
-            if not self._stale and self._views() > 0:
-                _held.append(self)  # a view shows arena memory, which only this lease protects
+            if not self._stale and self._in_use():
+                _held.append(self)  # what they see is arena memory, which only this lease protects
                 return
             self._say_goodbye()
             self._drop()
             self._close_directory()
 
-    def _views(self) -> int:
+    def _in_use(self) -> bool:
+        """Do views or snapshots stand on this lease? (Iterators of a closed handle read no more.)"""
         lease = self.client.lease_mapping
-        return sum(_kernel.lease_hazards(lease, parity) for parity in (0, 1))
+        return any(
+            _kernel.lease_hazards(lease, parity)
+            or any(
+                kind == _kernel.PIN_SNAPSHOT and state != _REVOKED
+                for _, state, _, _, kind in _kernel.lease_readers(lease, parity)
+            )
+            for parity in (0, 1)
+        )
 
     def release_if_unused(self) -> bool:
-        """After the last view has gone: True if it has left."""
-        if not self._stale and self._views() > 0:
-            return False
-        self._say_goodbye()
-        self._drop()
-        self._close_directory()
+        """After the last snapshot and view have gone: True if it has left."""
+        with self.lock:
+            if not self._stale and self._in_use():
+                return False
+            self._say_goodbye()
+            self._drop()
+            self._close_directory()
         return True
 
     def _say_goodbye(self) -> None:
@@ -308,7 +330,7 @@ class Attachment:
         explicit, logged = self._asked
         options = self._start_options or EngineOptions.from_explicit(explicit, logged=logged)
         try:
-            return start_group(
+            started = start_group(
                 self.path,
                 self._directory_fd,
                 options,
@@ -316,6 +338,9 @@ class Attachment:
                 memory_only=self.memory_only,
                 starter_locks=_starter_locks,
             )
+            if started:
+                self._warn_of_little_room(options.max_memory)
+            return started
         except TimeoutError as error:
             raise self._timed_out(patience) from error
         except FileNotFoundError as error:
@@ -331,6 +356,22 @@ class Attachment:
             raise errors.ReadOnlyError(
                 f"no engine runs for {self.path} and this user can't write there, {why}: {error}"
             ) from error
+
+    def _warn_of_little_room(self, max_memory: int) -> None:
+        """Rule G3: a new generation needs a second arena beside the present one."""
+        _, total = segments.room()
+        needed = max_memory // 4 * 5 * 2  # recovery and deletes may use a quarter above the limit
+        if total < needed:
+            log.warning(
+                "/dev/shm has %d MiB in all, and two arenas of %s can take %d MiB: %s; give it more room, or "
+                "open with a smaller max_memory (`memdb doctor` tells more)",
+                total >> 20,
+                self.path,
+                needed >> 20,
+                "writes fail before max_memory is reached"
+                if total < max_memory
+                else "after a writer's death, or in compact(), readers may be revoked and reads wait",
+            )
 
     def _hello(
         self, sock: socket.socket, patience: Patience, explicit: Mapping[str, object], durability: str | None
@@ -457,13 +498,14 @@ class Attachment:
                 self.reattach(time.monotonic() + self._handle.open_timeout)
             deadline = time.monotonic() + (1e9 if timeout is None else timeout)
             try:
-                return self._ask(op, arguments, deadline, patience)
+                with _own_limits(self.path):
+                    return self._ask(op, arguments, deadline, patience)
             except errors.Timeout:
                 raise
             except TimeoutError as error:
                 raise errors.Timeout(
-                    f"the engine of {self.path} has not answered {op!r} for {timeout:g} s; engine.log "
-                    "there may say why",
+                    f"the engine of {self.path} has not answered {op!r} for {timeout:g} s"
+                    f"{self._who_is_stopped()}; engine.log there may say why",
                     seconds=timeout,
                 ) from error
             except (wire.Disconnected, FileNotFoundError, ConnectionRefusedError, BrokenPipeError):
@@ -485,6 +527,12 @@ class Attachment:
         if "error" in answer:
             raise errors.from_wire(answer["error"]).of(self.path)
         return answer
+
+    def _who_is_stopped(self) -> str:
+        sock = self._sock
+        supervisor = 0 if sock is None else wire.peer_credentials(sock)[0]
+        watch = Standstill(supervisor, self.client.board_mapping, 0.0)
+        return f": {watch.describe()}" if watch.stopped() else ""
 
     def _await_answer(self, sock: socket.socket, op: str, patience: float) -> dict[str, Any]:
         """The answer of what takes as long as it takes, while the group makes progress."""
@@ -527,6 +575,20 @@ def _poison(answer: Mapping[str, Any]) -> errors.WriterPoisoned | None:
 # --------------------------------------------------------------------------------------------------- opening
 
 
+@contextlib.contextmanager
+def _own_limits(path: str) -> Iterator[None]:
+    """Says that it is this process that has too little where it has, and not that the engine failed."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, errors.Error) or error.errno not in _OWN_LIMITS:
+            raise
+        raise errors.Error(
+            f"this process (pid {os.getpid()}) can't use the engine of {path}: {error}; "
+            f"{_OWN_LIMITS[error.errno]}"
+        ) from error
+
+
 def attach(
     path: str | os.PathLike[str] | None,
     handle: HandleOptions,
@@ -539,7 +601,7 @@ def attach(
     one. Raises NotADatabase, UnsupportedFilesystem, OptionMismatch, OpenTimeout, EngineDied,
     ContainerMismatch, ReadOnlyError and what recovery finds.
     """
-    _sweep_held()
+    leave_unused()
     memory_only = path is None
     if path is None or not os.path.lexists(path):
         EngineOptions.from_explicit(explicit)  # nothing is made for options that can't be
@@ -550,7 +612,8 @@ def attach(
     try:
         memory_only = memory_only or place.is_memory_home(where)
         if not memory_only:
-            place.check_contents(where, fd, handle)
+            with _own_limits(where):
+                place.check_contents(where, fd, handle)
         if handle.durability == "none":
             durability = "none"  # never a default, so somebody asked for it
     except BaseException:
@@ -560,7 +623,8 @@ def attach(
     try:
         if memory_only and path is not None and is_new:
             attachment.group_id = b"?"  # of a memory home only a living group can be joined
-        attachment.join(explicit, durability, logged=not memory_only and durability != "none")
+        with _own_limits(where):
+            attachment.join(explicit, durability, logged=not memory_only and durability != "none")
     except BaseException:  # also Ctrl-C: the registry must not keep what does not serve
         attachment.release()
         raise
@@ -590,11 +654,15 @@ def _serve_dropped() -> None:
             attachment._leave()
 
 
+def leave_unused() -> None:
+    """Ends attachments whose handles were closed before the last snapshot or view."""
+    for attachment in list(_held):
+        if attachment.release_if_unused():
+            with contextlib.suppress(ValueError):  # another thread was faster
+                _held.remove(attachment)
+
+
 # ------------------------------------------------------------------------------------------------------ fork
-
-
-def _sweep_held() -> None:
-    _held[:] = [attachment for attachment in _held if not attachment.release_if_unused()]
 
 
 def _after_fork_in_child() -> None:

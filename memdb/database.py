@@ -319,11 +319,18 @@ class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, An
             )
             text += f"; snapshots and views keep old values: {who}; close those, delete something"
         else:
-            used = self.memory_usage()
-            text += (
-                f"; no snapshot keeps old values, {len(self)} keys fill it ({used.used} bytes in use, "
-                f"{used.retired} of them about to be given back); delete something, compact()"
-            )
+            usage = self.memory_usage()
+            held = f"{usage.used} bytes in use, {usage.retired} of them about to be given back"
+            if usage.used + (needed or 0) < limit // 8 * 7:
+                text += (
+                    f"; {len(self)} keys lie scattered over it ({held}), and no free piece is large enough: "
+                    "compact() packs them"
+                )
+            else:
+                text += (
+                    f"; no snapshot keeps old values, {len(self)} keys fill it ({held}); delete something, "
+                    "compact()"
+                )
         return ArenaFullError(
             f"{text}, or open the database with a larger max_memory", needed=needed, limit=limit, pins=pins
         )

@@ -219,7 +219,7 @@ class EngineOptions:
     """
 
     sync_interval: float = _option(
-        0.2, _seconds(0.001), "s", "longest time that a `memory` or `os` commit stays unsynced"
+        0.2, _seconds(0.001), "s", "a sync of `memory` and `os` commits begins after this time at the latest"
     )
     max_memory: int = _option(
         # With the quarter more that recovery may take, 32-bit references to grains of 16 bytes reach 51 GiB.

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 from stress import bench, run
+from stress.states import command as states
+
+
+def _add(commands: Any, name: str, module: Any, text: str) -> None:
+    parser = commands.add_parser(name, help=text)
+    module.add_arguments(parser)
+    parser.set_defaults(function=module.main)
 
 
 def main() -> int:
@@ -16,6 +24,7 @@ def main() -> int:
     run.add_arguments(
         commands.add_parser("run", help="clients and actors are killed while an outside oracle watches")
     )
+    _add(commands, "states", states, "every crash state of recorded workloads, recovered and compared")
     arguments = parser.parse_args()
     return int(arguments.function(arguments))
 

@@ -139,6 +139,21 @@ def _defines(file: Path, name: str) -> bool:
     return re.search(rf"{start} {name}\(", file.read_text(), re.MULTILINE) is not None
 
 
+def test_rules_that_the_code_names_are_on_their_page() -> None:
+    page = (ROOT / "docs" / "explanation" / "rules.md").read_text()
+    known = set(re.findall(r"^- \*\*([A-Z]\d+)\b", page, re.MULTILINE))
+    kinds = {".py", ".pyx", ".pxi", ".c", ".h", ".md"}
+    for top in ("memdb", "tests", "stress", "docs"):
+        for file in (ROOT / top).rglob("*"):
+            if file.suffix not in kinds:
+                continue
+            for words in re.findall(r"\b[Rr]ules? ((?:[A-Z]\d+(?:, | and )?)+)", file.read_text()):
+                lost = set(re.findall(r"[A-Z]\d+", words)) - known
+                assert not lost, (
+                    f"{file.relative_to(ROOT)} names rules that docs/explanation/rules.md lacks: {lost}"
+                )
+
+
 def test_exit_codes_table_equals_the_code() -> None:
     page = (ROOT / "docs" / "reference" / "cli.md").read_text()
     assert exit_codes_table() in page, (

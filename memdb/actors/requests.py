@@ -383,6 +383,7 @@ def _command(pid: int) -> str:
     import psutil
 
     try:
-        return " ".join(psutil.Process(pid).cmdline())[:200]
+        words = " ".join(psutil.Process(pid).cmdline()).split()  # `python -c` has whole programs there
+        return " ".join(words)[:200]
     except (psutil.Error, ValueError):  # gone, or of another pid namespace
         return ""

@@ -30,6 +30,7 @@ __all__ = [
     "create_arena",
     "create_segment",
     "create_semaphore",
+    "room",
 ]
 
 _SHM: Final = "/dev/shm"

@@ -117,7 +117,7 @@ def receive(sock: socket.socket, buffer: bytearray, fds: list[int], deadline: fl
     """The next message; descriptors that came with it are appended to ``fds``, the caller's to close.
 
     ``buffer`` holds what of the next message has arrived already. TimeoutError at the deadline,
-    `Disconnected` when the peer is gone.
+    `Disconnected` when the peer is gone, OSError where this process can open no more descriptors.
     """
     while True:
         message = decode_frame(buffer, ANSWER_MAX)

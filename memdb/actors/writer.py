@@ -173,8 +173,7 @@ class _Writer:
         if op == "disk_usage":
             return {"usage": plain(engine.disk_usage())}
         if op == "forget":
-            for client in message["clients"]:
-                engine.forget(client)
+            engine.forget(*message["clients"])
             return {}
         if op == "pinned_bytes":
             return {"bytes": engine.pinned_bytes(message["readers"])}
@@ -186,6 +185,14 @@ def add_lease(engine: DurableEngine, client_id: bytes, fd: int, system: bool) ->
     mapping = _kernel.Mapping(fd, _kernel.lease_bytes(), writable=True)
     os.close(fd)
     engine.add_lease(mapping, client_id, system=system)
+
+
+def _no_room_to_map(error: OSError) -> errors.Error:
+    return errors.EngineDied(
+        f"the engine can't start: {error.strerror}; its two arenas take 2.5 times max_memory of address "
+        "space: raise the limit of the process that starts it (ulimit -v, RLIMIT_AS), or lower max_memory",
+        exit_code=EXIT_REFUSED,
+    )
 
 
 def plain(value: Any) -> Any:
@@ -258,7 +265,14 @@ def main(post: Post, job: Job) -> int:
     call_at_death(post.supervisor, supervisor_died)
     lock = _take_lock(job.home)
     files = RealFiles(job.home.fd)
-    engine = DurableEngine(files, RealClock(), job.options, _engine_segments(job), log)
+    try:
+        segments = _engine_segments(job)
+    except OSError as error:
+        if job.rebuild:  # there was room for its predecessor: the next one may find it again
+            raise
+        post.send("refused", error=_no_room_to_map(error).to_wire())
+        return EXIT_REFUSED
+    engine = DurableEngine(files, RealClock(), job.options, segments, log)
     # Before start: who reads the arena that the next generation takes is revoked in order (rule G3).
     for client_id, fd, system in job.grants:
         add_lease(engine, client_id, fd, system)

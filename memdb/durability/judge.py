@@ -7,7 +7,8 @@ Invariants:
 * D is the highest durable LSN that any valid record or mark tells, also behind a hole. A hole at or below D
   is damage.
 * Above D a hole is a tear, cut there, even if valid records follow; but a bad record without a whole aligned
-  sector of zeros can't be a tear in zero-filled space, and is damage.
+  sector of zeros can't be a tear in zero-filled space, and is damage. What a record has of the sector that it
+  begins in counts as one: that sector may be on disk as it was when only the record before it was written.
 * Checksums come before versions: only a record that checks can be too new.
 """
 

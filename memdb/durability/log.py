@@ -57,11 +57,9 @@ class SegmentLog:
         self._taken = 0  # the newest segment that is in use
         self._unnamed: Manifest | None = None  # names the segment that was begun; not stored yet
         self.risked_checkpoints: tuple[CheckpointEntry, ...] = ()
+        """Named by manifests whose storing has failed: one of these may count, so none may be replaced."""
         self._risked = 0  # the newest segment of a manifest whose storing has failed: it may count
         self._ended: Manifest | None = None  # the open segment was ended, and its successor is not whole yet
-        self._risked = (
-            0  # the newest segment that a manifest names whose storing has failed: perhaps it counts
-        )
         self._spare: tuple[File, segments.SegmentHeader] | None = None
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._sync_thread: threading.Thread | None = None

@@ -54,6 +54,7 @@ READ_ONLY: Final = 3
 ENDING: Final = 4
 FAR: Final = 365 * 86400.0
 _LOOK_EVERY: Final = 0.25
+_FORGOTTEN_AT_ONCE: Final = 64  # ranges in one commit
 RETRY: Final = 5.0
 """Seconds between attempts to begin a new log after a failure."""
 OLD_WAIT: Final = 0.005
@@ -405,12 +406,15 @@ class Opening:
         if self._commit is not None:
             self._commit.remove_lease(known[0])
 
-    def forget(self, client_id: bytes) -> None:
-        """Deletes the stored outcomes of a client that has been dead long enough (rule C2)."""
-        start = b"\x02o" + client_id
-        stop = start + b"\xff" * 2
-        payload = kernel.ops_build([{"op": "delete_range", "key": start, "value": stop}])
-        kernel.lease_send(self._segs.group_lease, self._segs.board, payload)
+    def forget(self, *client_ids: bytes) -> None:
+        """Deletes the stored outcomes of clients that have been dead long enough (rule C2)."""
+        for first in range(0, len(client_ids), _FORGOTTEN_AT_ONCE):
+            ranges = []
+            for client_id in client_ids[first : first + _FORGOTTEN_AT_ONCE]:
+                start = b"\x02o" + client_id
+                ranges.append({"op": "delete_range", "key": start, "value": start + b"\xff" * 2})
+            if not kernel.lease_send(self._segs.group_lease, self._segs.board, kernel.ops_build(ranges)):
+                self._log.warning("the outcomes of %d dead clients stay: the ring is full", len(ranges))
 
     def _nudge(self) -> None:
         """The sync thread, after work: lets the loop look at triggers now and then, never when idle."""

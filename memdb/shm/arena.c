@@ -48,6 +48,7 @@ struct memdb_arena {
     uint32_t free_pages;   /* backed and free */
     uint32_t punched_pages;
     uint32_t chunk;        /* pages of one step of growth */
+    uint32_t kept, kept_end; /* the pages that were reserved in one piece: slabs take others while there are any */
     memdb_gathering gathering;
     uint64_t used_bytes, blocks;
     uint32_t partial[CLASSES];
@@ -144,6 +145,16 @@ static uint32_t run_find(const struct memdb_arena *a, uint32_t count)
     for (uint32_t bin = bin_of(count); bin < BINS; bin++)
         for (uint32_t page = a->bins[bin]; page; page = a->pages[page].next)
             if (a->pages[page].run >= count)
+                return page;
+    return 0;
+}
+
+/* One page that lies outside of what is kept in one piece, 0 if none. Where a run reaches into it, its front may lie before it. */
+static uint32_t page_find(const struct memdb_arena *a)
+{
+    for (uint32_t bin = 0; bin < BINS; bin++)
+        for (uint32_t page = a->bins[bin]; page; page = a->pages[page].next)
+            if (page < a->kept || page >= a->kept_end)
                 return page;
     return 0;
 }
@@ -260,11 +271,14 @@ int memdb_arena_reserve(struct memdb_arena *a, uint64_t bytes, uint64_t run_byte
 {
     bool deletes = purpose == MEMDB_FOR_DELETE; /* tombstones, all of one class, and the few blocks of an outcome */
     uint64_t need = bytes ? pages_for(bytes, deletes ? DELETE_CLASSES : CLASSES) : 0;
-    uint64_t run = bytes > SLAB_MAX && !deletes ? need : 0; /* a block of several pages may be among them: keep them in one piece */
+    /* Blocks of several pages, which are whole pages, may be all of it. With so much in one piece, and the rest anywhere, none fails:
+     * what takes a page elsewhere first leaves the piece long enough for the others, in any order. */
+    uint64_t run = bytes > SLAB_MAX && !deletes ? bytes / MEMDB_PAGE : 0;
     if (run_bytes) {
         run += (run_bytes + MEMDB_PAGE - 1) / MEMDB_PAGE;
         need += (run_bytes + MEMDB_PAGE - 1) / MEMDB_PAGE;
     }
+    a->kept = a->kept_end = 0;
     if (need >= a->page_count)
         return MEMDB_FULL;
     int64_t limit = (int64_t)(a->limit / MEMDB_PAGE);
@@ -278,18 +292,26 @@ int memdb_arena_reserve(struct memdb_arena *a, uint64_t bytes, uint64_t run_byte
     if ((int64_t)need + spare > (int64_t)a->free_pages + cap - backed)
         return MEMDB_FULL;
     int status = want_pages(a, (uint32_t)need);
-    if (status != MEMDB_OK || run == 0 || run_find(a, (uint32_t)run))
+    if (status != MEMDB_OK || run <= 1)
         return status;
-    if ((int64_t)backed_pages(a) + (int64_t)run > cap)
-        return MEMDB_FULL;
-    return want_run(a, (uint32_t)run);
+    if (!run_find(a, (uint32_t)run)) {
+        if ((int64_t)backed_pages(a) + (int64_t)run > cap)
+            return MEMDB_FULL;
+        if ((status = want_run(a, (uint32_t)run)) != MEMDB_OK)
+            return status;
+    }
+    a->kept = run_find(a, (uint32_t)run);
+    a->kept_end = a->kept + (uint32_t)run;
+    return MEMDB_OK;
 }
 
 /* ---------------------------------------------------------------- alloc and release -------------------- */
 
 static uint32_t take_pages(struct memdb_arena *a, uint32_t count)
 {
-    uint32_t first = run_find(a, count);
+    uint32_t first = count == 1 ? page_find(a) : 0;
+    if (!first)
+        first = run_find(a, count);
     if (!first) { /* outside of what was reserved: reclaim copies blocks in order to free more than it takes */
         bool chunk = a->chunk > count && a->chunk < a->page_count - a->frontier && backed_pages(a) + a->chunk < a->limit / MEMDB_PAGE;
         int status = grow(a, chunk ? a->chunk : count);

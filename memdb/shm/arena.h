@@ -52,7 +52,7 @@ memdb_view memdb_arena_view(memdb_arena *arena);
 /* Makes sure that `bytes` (the sum of blocks as memdb_arena_rounded gives them, of any sizes) plus one run of `run_bytes`
  * can be had without fail (rule C3), until the next reserve. purpose lets deletes and recovery use the quarter above
  * limit: a tombstone for every key of a full arena fits there, so deletes always find room (invariant 14), and writes
- * leave the last 1/64 below it. Provably enough: whole free pages for all of it, in one piece if a block may span pages; free
+ * leave the last 1/64 below it. Provably enough: whole free pages for all of it, as many in one piece as blocks of several pages can take; free
  * blocks inside half-used pages come on top. So that an arena full of such holes can be used, up to 1/16 above `limit`
  * may be backed while the bytes in use stay below 15/16 of it. FULL or SHM_FULL. */
 enum memdb_purpose { MEMDB_FOR_WRITE, MEMDB_FOR_DELETE, MEMDB_FOR_RECOVERY };

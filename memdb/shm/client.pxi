@@ -89,6 +89,18 @@ cdef inline void patience_init(Patience *patience, double seconds) noexcept:
     patience.seen = 0
 
 
+cdef str condition_of(object pid):
+    """What the kernel says of a process that can't work; None of another, and where it can't be seen."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state = file.read().rpartition(b")")[2][1:2]
+    except OSError:
+        return None
+    if state in (b"T", b"t"):
+        return "is stopped (kill -CONT lets it go on)"
+    return "has ended and was not replaced" if state in (b"Z", b"X") else None
+
+
 @cython.no_gc  # it refers to mappings only; cleared as part of a cycle, its memory would go before those who point into it
 cdef class Client:
     """What one process knows of one group: its mappings, its lease, its requests. Made by ``memdb.attach``."""
@@ -221,8 +233,8 @@ cdef class Client:
     cdef str describe_writer(self):
         phase = c_load_relaxed(&self.board.phase)
         names = ("not running", "being rebuilt", "serving", "read-only", "ending")
-        text = (f"the writer (pid {c_load_relaxed(&self.board.writer_pid)}) is "
-                f"{names[phase] if phase < 5 else phase}")
+        pid = c_load_relaxed(&self.board.writer_pid)
+        text = f"the writer (pid {pid}) {condition_of(pid) or f'is {names[phase] if phase < 5 else phase}'}"
         total = c_load_relaxed(&self.board.progress_total)
         if phase == 1 and total:
             text += f", {c_load_relaxed(&self.board.progress_done)} of {total} keys done"

@@ -201,6 +201,20 @@ static void held_commit(memdb_commit *ctx, const struct memdb_prepared *prepared
     held->client = NULL;
 }
 
+/* The held commit has nothing to write: what it found is so already. At its own level: a key that a `full` delete did not find must not
+ * come back with the power, so what took it away has to be durable too. */
+static void held_nothing(memdb_commit *ctx)
+{
+    uint8_t level = ctx->config.logged ? ctx->held.entry.level : MEMDB_LEVEL_MEMORY;
+    struct memdb_pending *item = held_reject(ctx, MEMDB_OK, 0, 0);
+    item->level = level;
+    item->need_lsn = level == MEMDB_LEVEL_MEMORY ? 0 : ctx->applied;
+    if (level == MEMDB_LEVEL_FULL && ctx->applied > ctx->full_lsn)
+        ctx->full_lsn = ctx->applied;
+    if (level != MEMDB_LEVEL_MEMORY)
+        ctx->want_write = 1;
+}
+
 /* Not taken while we are read-only: certainly not done, whatever the reason. */
 static int held_refuse(memdb_commit *ctx)
 {
@@ -218,8 +232,12 @@ static int held_decide(memdb_commit *ctx)
     if (!held_validate(ctx))
         return MEMDB_OK;
     memdb_stage_prepare(ctx, held->client, held->payload, held->len, &prepared);
+    if (prepared.status == MEMDB_ABSENT) {
+        held_nothing(ctx);
+        return MEMDB_OK;
+    }
     if (prepared.status != MEMDB_OK) {
-        held_reject(ctx, prepared.status == MEMDB_ABSENT ? MEMDB_OK : prepared.status, prepared.detail, prepared.winner);
+        held_reject(ctx, prepared.status, prepared.detail, prepared.winner);
         return MEMDB_OK;
     }
     if (ctx->read_only != 0 && !prepared.deletes_only)

@@ -137,13 +137,19 @@ cdef class Commit:
         return self.group_request != 0
 
     def take_group(self, Mapping lease):
-        """Decides what ``submit_group`` has put there now, out of turn, also while another commit waits for room. A status, or minus an EVENT."""
-        cdef const memdb_lease *at = _lease_of(lease)
+        """Decides what ``submit_group`` has put there now, out of turn, also while another commit waits for room. A status, or minus an EVENT.
+
+        What the group has sent before it comes first.
+        """
+        cdef memdb_lease *at = _lease_of(lease)
+        cdef memdb_result *result = &at.results[MEMDB_CELLS - 1]
         cdef int status
-        with nogil:
-            status = memdb_commit_take_now(self.commit, at)
-        self._settle()
-        return status
+        while True:
+            with nogil:
+                status = memdb_commit_take_now(self.commit, at)
+            self._settle()
+            if status != MEMDB_OK or memdb_load32_acquire(&result.state) & 0xff != MEMDB_CELL_SUBMITTED:
+                return status
 
     def group_done(self):
         """Whether the commit of ``submit_group`` has been answered; True if there was none. Its answer: ``lease_result`` of GROUP_CELL."""

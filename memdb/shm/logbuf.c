@@ -172,7 +172,6 @@ static void leave_segment(memdb_commit *ctx)
     if (log->limit_asked != 0)
         log->limit = log->limit_asked;
     ctx->synced_lsn = ctx->written_lsn;
-    memdb_store_relaxed(&ctx->arena->synced, ctx->synced_lsn);
     ctx->unsynced_since = 0;
 }
 
@@ -218,6 +217,7 @@ int memdb_commit_open_segment(memdb_commit *ctx, uint64_t segment, uint64_t salt
     if (log->half != NULL && log->written != log->tail)
         return MEMDB_AGAIN;
     leave_segment(ctx);
+    memdb_store_relaxed(&ctx->arena->synced, ctx->synced_lsn); /* also where the arena is new, or recovery has just ended */
     memdb_publish_pending(ctx); /* all of it is durable: a successor must find it in the arena once its half is written over */
     struct memdb_logbuf_half *half = &ctx->logbuf->half[segment & 1];
     begin_half(ctx, half, segment, salt, capacity);
@@ -284,6 +284,7 @@ int memdb_commit_resume_segment(memdb_commit *ctx, memdb_log_write_fn write, voi
     if (status != MEMDB_OK)
         return status;
     ctx->synced_lsn = synced_lsn;
+    memdb_store_relaxed(&ctx->arena->synced, synced_lsn);
     log->limit = memdb_load_relaxed(&half->lsn_limit);
     log->limit_asked = 0;
     enter_segment(ctx, half, segment, write, arg);

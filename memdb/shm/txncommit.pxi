@@ -80,12 +80,12 @@ cdef class TxnCommit(TxnState):
         self.end_use()
 
     cdef int begin_end(self) except -1:
-        """An iterable that was given to a call can't end the transaction under that call."""
+        """begin_use() of what ends the transaction: not from within another call of it, which would go on with nothing."""
         self.begin_use()
         if self.depth > 1:
             self.end_use()
-            raise Error("the transaction can't be ended from inside one of its own calls, such as by the iterable given to "
-                        "set_many: end it when that call has returned")
+            raise Error("the transaction can't end inside one of its own calls (an iterable that was given to it, or a signal "
+                        "handler, tries to): end it when that call has returned")
         return 0
 
     def __enter__(self):

@@ -6,9 +6,12 @@ import os
 import pickle
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from peer import Peer
 
 import memdb
 
@@ -81,6 +84,34 @@ def test_it_outlives_its_handle(opened: Callable[..., memdb.Database]) -> None:
     keeps["a"] = 2
     assert snap["a"] == 1
     snap.close()
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "transaction"])
+def test_it_outlives_the_last_handle_of_its_process(data: Path, kind: str) -> None:
+    """Others write on, and reuse what nobody pins: it goes on seeing what it saw."""
+    writer = Peer(data, dict(os.environ), linger=0.0, max_memory="16MiB")
+    try:
+        db = memdb.open(data)
+        db.set_many(dict.fromkeys(range(300), b"old" * 300))
+        reader: Any = db.snapshot() if kind == "snapshot" else db.transaction()
+        view = reader.view(7) if kind == "snapshot" else None
+        db.close()
+        for turn in range(20):
+            writer.call("set_many", {n: bytes([turn]) * 900 for n in range(300)})
+        assert [reader.get(n) for n in range(300)] == [b"old" * 300] * 300
+        assert len(reader) == 300 and dict(reader.items()) == dict.fromkeys(range(300), b"old" * 300)
+        assert [one.pid for one in writer.call("readers")] == [os.getpid()]
+        assert len(writer.call("info").clients) == 2
+        if view is not None:
+            assert view == b"old" * 300
+            view.release()
+            reader.close()
+        else:
+            reader.abort()
+            memdb.open(data).close()
+        assert len(writer.call("info").clients) == 1, "with it the process has left"
+    finally:
+        writer.close()
 
 
 def test_readers_name_who_holds_what(db: memdb.Database) -> None:

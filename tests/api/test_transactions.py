@@ -570,3 +570,21 @@ def test_calls_on_the_database_are_outside(db: memdb.Database) -> None:
             other["c"] = 3
         assert "c" in db and "c" not in tx
     assert db == {"a": 1, "b": 2, "c": 3}
+
+
+@pytest.mark.parametrize("end", ["commit", "abort"])
+def test_a_transaction_does_not_end_inside_its_own_call(db: memdb.Database, end: str) -> None:
+    with db.transaction() as tx:
+
+        def pairs() -> Iterator[tuple[str, int]]:
+            yield "a", 1
+            getattr(tx, end)()
+            yield "b", 2
+
+        for call in (tx.update, tx.set_many):
+            with pytest.raises(memdb.Error, match="inside one of its own calls"):
+                call(pairs())
+        with pytest.raises(memdb.Error, match="inside one of its own calls"):
+            tx.delete_many(key for key, _ in pairs())
+        tx["c"] = 3
+    assert dict(db) == {"c": 3}

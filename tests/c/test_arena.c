@@ -132,6 +132,37 @@ static void holes_are_used(memdb_arena *a, uint64_t limit)
     free(refs);
 }
 
+/* A small block on every sixth page, all else free: large blocks need a piece of their own size, not one for all that comes with them. */
+static void large_blocks_fit_between_small_ones(memdb_arena *a, uint64_t limit)
+{
+    uint64_t count = 0, large = 0, small = 0;
+    memdb_ref *refs = calloc(limit / 160, sizeof *refs);
+    CHECK(refs);
+    while (memdb_arena_reserve(a, 160, 0, MEMDB_FOR_WRITE) == MEMDB_OK)
+        CHECK((refs[count++] = memdb_arena_alloc(a, 160)) != 0);
+    for (uint64_t i = 0; i < count; i++)
+        if (i % (MEMDB_PAGE / 160 * 6)) {
+            memdb_arena_release(a, refs[i], 160);
+            refs[i] = 0;
+        }
+    while (large < limit / (4 * MEMDB_PAGE) && memdb_arena_reserve(a, 4 * MEMDB_PAGE + 2288, 0, MEMDB_FOR_WRITE) == MEMDB_OK) {
+        for (uint64_t taken = 0; taken + 16 * (large % 40 + 1) <= 2288 && held_count < BLOCKS - 2; taken += held[held_count - 1].bytes, small++)
+            take(a, 16 * (large % 40 + 1));
+        take(a, 4 * MEMDB_PAGE);
+        large++;
+        while (held_count > large)
+            give(a, held[held_count - 1].bytes == 4 * MEMDB_PAGE ? held_count - 2 : held_count - 1);
+    }
+    CHECK(small > large && large > limit / (4 * MEMDB_PAGE) / 2);
+    while (held_count)
+        give(a, held_count - 1);
+    for (uint64_t i = 0; i < count; i++)
+        if (refs[i])
+            memdb_arena_release(a, refs[i], 160);
+    CHECK_EQUAL(memdb_arena_audit(a), 0);
+    free(refs);
+}
+
 static void real_segment(void)
 {
     uint64_t limit = 8 << 20, size = limit + limit / 4;
@@ -215,6 +246,7 @@ int main(void)
         give(a, held_count - 1);
     reserved_is_had(a);
     holes_are_used(a, limit);
+    large_blocks_fit_between_small_ones(a, limit);
     CHECK_EQUAL(memdb_arena_reserve(a, size * 2, 0, MEMDB_FOR_RECOVERY), MEMDB_FULL);
     CHECK_EQUAL(memdb_arena_reserve(a, limit + limit / 8, 0, MEMDB_FOR_WRITE), MEMDB_FULL);
     CHECK_EQUAL(memdb_arena_reserve(a, limit + limit / 32, 0, MEMDB_FOR_RECOVERY), MEMDB_OK);

@@ -8,6 +8,7 @@ from memdb.shm import _kernel as kernel
 
 HAS_TTL = 1
 SECOND = 1_000_000
+ABSENT = 1
 GROUP = b"G" * 16
 
 
@@ -106,3 +107,38 @@ def test_the_groups_commits_of_both_kinds_never_share_a_number() -> None:
     again.engine.forget(b"%016d" % 0)
     assert reap(again, now + 1000 * SECOND) == 1
     assert plain_count(again) == 0
+
+
+def test_the_outcomes_of_many_clients_go_at_once() -> None:
+    """More than there are result cells: each of the group's commits takes one."""
+    machine = grouped()
+    clients = [b"%016d" % number for number in range(150)]
+    for client in clients:
+        lease = kernel.Mapping.anonymous(kernel.lease_bytes())
+        kernel.lease_init(lease, client)
+        machine.engine.add_lease(lease, client)
+        payload = kernel.ops_build([{"op": "set", "key": key("a"), "value": b"v\0"}])
+        assert kernel.lease_submit(lease, machine.segs.board, 1, 1, payload)
+        machine.engine.run(machine.clock.monotonic())
+        machine.engine.remove_lease(client)
+    outcomes = {one[2:18] for one in machine.versions() if one[0] == 2}
+    assert outcomes >= set(clients)
+    machine.engine.forget(*clients)
+    machine.engine.run(machine.clock.monotonic())
+    outcomes = {one[2:18] for one in machine.versions() if one[0] == 2}
+    assert not outcomes & set(clients)
+
+
+def test_a_batch_is_taken_behind_what_the_group_has_sent_before() -> None:
+    machine = grouped()
+    now = kernel.clock_us()
+    expiring_set(machine, "k", now + SECOND)
+    store, commit, lease = machine.engine.store, machine.engine.commit, machine.segs.group_lease
+    store.raise_time_floor(now + SECOND)
+    machine.engine.forget(b"x" * 16)
+    payload, count = store.expired(now + SECOND, 10)
+    assert count == 1 and commit.submit_group(lease, payload)
+    assert commit.take_group(lease) == kernel.STATUS_OK
+    assert commit.take_group(lease) == ABSENT, "both were taken"
+    commit.step()
+    assert commit.group_done() and plain_count(machine) == 0
