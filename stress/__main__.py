@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from stress import bench, run
+from stress.faults import command as faults
 from stress.states import command as states
 
 
@@ -25,6 +26,7 @@ def main() -> int:
         commands.add_parser("run", help="clients and actors are killed while an outside oracle watches")
     )
     _add(commands, "states", states, "every crash state of recorded workloads, recovered and compared")
+    _add(commands, "faults", faults, "the file system, memory and descriptors refuse, at every call")
     arguments = parser.parse_args()
     return int(arguments.function(arguments))
 
