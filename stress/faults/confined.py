@@ -1,4 +1,4 @@
-"""Programs where a file system really is full or descriptors run out: those of the tests, one after the other."""
+"""Programs where a file system really is full or descriptors run out: those of the tests, in turn."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from actors import test_descriptors, test_full_disk, test_full_shm
 from actors.confined import WHY, may_mount, run_confined
 
 __all__ = ["PROGRAMS", "run_all"]
-
-Done = "subprocess.CompletedProcess[str]"
 
 
 def _on_full_disk(code: str) -> Callable[[Path], subprocess.CompletedProcess[str]]:

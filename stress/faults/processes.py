@@ -1,12 +1,12 @@
-"""Faults of real processes: a group under the shim (tests/shim), one order a life, and a client outside of it.
+"""Faults of real processes: a group under the shim (tests/shim), one order a life, and a client outside.
 
 Owns: the life, what a client may be told, and the model. The client is this process, which is not under the
 shim: it opens the directory after a peer under the shim has started the group.
 
-The verdict: each call is acknowledged, refused with file, errno and a next step, or in doubt; what readers see
-is what was acknowledged, and nothing in doubt before it is settled; when the disk is sound the group goes on
-by itself; and what is found after all its processes were killed is what was acknowledged, with or without
-what was in doubt.
+The verdict: each call is acknowledged, refused with file, errno and a next step, or in doubt; what readers
+see is what was acknowledged, and nothing in doubt before it is settled; when the disk is sound the group
+goes on by itself; and what is found after all its processes were killed is what was acknowledged, with or
+without what was in doubt.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Order:
 
     @property
     def is_error(self) -> bool:
-        """Must anybody notice? A short write is gone on with, an interrupted call repeated, a slow one waited for."""
+        """Must anybody notice? A short write goes on, an interrupted call is repeated, a slow one is slow."""
         return self.action == "fail" and self.value != errno.EINTR
 
 
