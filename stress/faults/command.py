@@ -33,7 +33,7 @@ class Tier:
 
 
 TIERS = {
-    "quick": Tier(50, 3, ("full disk: log", "full disk: manifest")),
+    "quick": Tier(40, 1, ("full disk: log",)),
     "nightly": Tier(None, None, None),
 }
 
