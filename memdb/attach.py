@@ -396,9 +396,21 @@ class Attachment:
             if "error" in answer:
                 raise errors.from_wire(answer["error"]).of(self.path)
             return self._move_in(sock, answer, fds)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                self._decline(sock)
+            raise
         finally:
             for fd in fds:
                 os.close(fd)
+
+    @staticmethod
+    def _decline(sock: socket.socket) -> None:
+        """The engine has let us in, and we can't: it need not keep a lease for us."""
+        try:
+            wire.send(sock, {"op": "bye"}, time.monotonic() + 1.0)
+        except OSError:  # it has gone: so has the lease
+            pass
 
     def _move_in(self, sock: socket.socket, answer: wire.Message, fds: list[int]) -> bool:
         if len(fds) != 4:

@@ -68,7 +68,11 @@ class ClientTable:
     def create(self, client_id: bytes, pid: int, role: str | None = None) -> Client:
         """A client with a lease of its own, reserved and formatted. ArenaFullError if /dev/shm is full."""
         fd = create_segment(self.LEASE_BYTES, reserve=True)
-        lease = _kernel.Mapping(fd, self.LEASE_BYTES, writable=True)
+        try:
+            lease = _kernel.Mapping(fd, self.LEASE_BYTES, writable=True)
+        except OSError:
+            os.close(fd)
+            raise
         _kernel.lease_init(lease, client_id)
         lease.close()
         client = Client(client_id, fd, pid, role)

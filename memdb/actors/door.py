@@ -10,6 +10,7 @@ Invariants:
 * One request of a connection is under way at a time; the next one waits in its buffer.
 """
 
+import errno
 import logging
 import os
 import socket
@@ -25,6 +26,8 @@ __all__ = ["Connection", "Door"]
 
 log = logging.getLogger("memdb.engine")
 _BACKLOG: Final = 512
+_REST: Final = 0.1
+"""Seconds without a look at the door after a connection could not be accepted."""
 _UNSENT_MAX: Final = wire.ANSWER_MAX
 
 
@@ -62,7 +65,7 @@ class Connection:
         if not self.open:
             return
         data = wire.encode(message)
-        self._unsent.append((data, tuple(os.dup(fd) for fd in fds)))
+        self._unsent.append((data, wire.duplicates(fds)))
         self._unsent_bytes += len(data)
         self._send()
 
@@ -159,6 +162,7 @@ class Door:
             os.umask(before)
         self._listener.listen(_BACKLOG)
         self.open = True
+        self._resting_said = False
         loop.watch(self._listener.fileno(), self._accept)
 
     def _remove_name(self) -> None:
@@ -175,8 +179,9 @@ class Door:
             except BlockingIOError:
                 return
             except OSError as error:  # out of descriptors, or the peer has gone already
-                log.warning("a connection could not be accepted: %s", error)
+                self._rest(error)
                 return
+            self._resting_said = False
             sock.setblocking(False)
             connection = Connection(self, sock)
             if connection.uid not in (0, os.geteuid()):
@@ -185,6 +190,20 @@ class Door:
                 continue
             self.connections.add(connection)
             self.loop.watch(sock.fileno(), connection.on_event)
+
+    def _rest(self, error: OSError) -> None:
+        """Who waits at the door keeps the listener readable: without a rest this would turn in circles."""
+        if error.errno == errno.ECONNABORTED:
+            return
+        if not self._resting_said:
+            log.warning("no connection can be accepted: %s; tried again every %g s", error, _REST)
+            self._resting_said = True
+        self.loop.unwatch(self._listener.fileno())
+        self.loop.after(_REST, self._watch_again)
+
+    def _watch_again(self) -> None:
+        if self.open:
+            self.loop.watch(self._listener.fileno(), self._accept)
 
     def forget(self, connection: Connection) -> None:
         self.connections.discard(connection)

@@ -125,7 +125,7 @@ class Mailbox:
         if len(body) + 16 > RING_BYTES:
             raise ValueError(f"a mailbox message of {len(body)} bytes; the ring has {RING_BYTES} bytes")
         with self._sending:
-            self._waiting.append((body, tuple(os.dup(fd) for fd in fds)))
+            self._waiting.append((body, wire.duplicates(fds)))
             self._flush()
 
     def flush(self) -> bool:

@@ -19,6 +19,7 @@ from memdb.actors import segments, wire
 from memdb.actors.clients import Client
 from memdb.actors.door import Connection
 from memdb.actors.wire import Message
+from memdb.durability.failures import disk_error
 from memdb.options import describe_mismatches
 from memdb.shm import _kernel
 
@@ -109,13 +110,30 @@ class Requests:
             self._joining.discard(connection)
             connection.fail(error)
             return
+        except OSError as error:
+            self._turn_away(connection, None, error)
+            return
         client.connection, connection.client_id = connection, client.client_id
         client.readonly = bool(request.get("readonly"))
-        client.pidfd = connection.take_pidfd()
+        try:
+            client.pidfd = connection.take_pidfd()
+            group.admit(client, lambda: self._hand_over(connection, client))
+        except OSError as error:
+            self._turn_away(connection, client, error)
+            return
         for other in self._leaving:
             other.say({"stays": True})
         self._leaving.clear()
-        group.admit(client, lambda: self._hand_over(connection, client))
+
+    def _turn_away(self, connection: Connection, client: Client | None, error: OSError) -> None:
+        """The group can't take one more client now; it serves on."""
+        log.warning("pid %d could not be let in: %s", connection.pid, error)
+        self._joining.discard(connection)
+        if client is not None:
+            connection.client_id = client.connection = None
+            self._group.farewell(client.client_id, "left")
+        what = f"the engine (pid {os.getpid()}) can't let one more process in"
+        connection.fail(disk_error(error, what, file="engine.sock", then="who is inside goes on"))
 
     def _hand_over(self, connection: Connection, client: Client) -> None:
         group = self._group
@@ -127,21 +145,22 @@ class Requests:
             "board": _kernel.board_bytes(),
             "page": _kernel.page_bytes(),
         }
-        connection.answer(
-            {
-                "ok": True,
-                "client_id": client.client_id,
-                "group": group.group_id,
-                "epoch": word >> 32,
-                "word": word,
-                "sizes": sizes,
-                "options": group.options.to_wire(),
-                "memory_only": group.memory_only,
-                "pid": os.getpid(),
-                "poison": group.poison.to_wire() if group.poison else None,
-            },
-            (*group.segments.readonly_arenas, client.lease, group.segments.board),
-        )
+        welcome = {
+            "ok": True,
+            "client_id": client.client_id,
+            "group": group.group_id,
+            "epoch": word >> 32,
+            "word": word,
+            "sizes": sizes,
+            "options": group.options.to_wire(),
+            "memory_only": group.memory_only,
+            "pid": os.getpid(),
+            "poison": group.poison.to_wire() if group.poison else None,
+        }
+        try:
+            connection.answer(welcome, (*group.segments.readonly_arenas, client.lease, group.segments.board))
+        except OSError as error:
+            self._turn_away(connection, client, error)
 
     def _segments(self, connection: Connection, request: Message) -> None:
         """A client has seen another attach epoch: the arenas of now. Its lease and its requests stay."""

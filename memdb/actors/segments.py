@@ -71,16 +71,32 @@ def _create(size: int, *, with_readonly: bool) -> tuple[int, int]:
     for _ in range(_ATTEMPTS):
         name = f"/mdb-{secrets.token_hex(8)}"
         try:
-            segment = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600)
+            segment = _open_segment(name, posix_ipc.O_CREX, mode=0o600)
         except posix_ipc.ExistentialError:
             continue
+        readonly_fd = -1
         try:
-            readonly_fd = posix_ipc.SharedMemory(name, 0, read_only=True).fd if with_readonly else -1
+            if with_readonly:
+                readonly_fd = _open_segment(name, 0, read_only=True).fd
+            os.ftruncate(segment.fd, size)
+        except (OSError, posix_ipc.Error):
+            for fd in (segment.fd, readonly_fd):
+                if fd >= 0:
+                    os.close(fd)
+            raise
         finally:
             posix_ipc.unlink_shared_memory(name)
-        os.ftruncate(segment.fd, size)
         return segment.fd, readonly_fd
     raise ArenaFullError(f"no free name on {_SHM} after {_ATTEMPTS} random ones; is something filling it?")
+
+
+def _open_segment(name: str, flags: int, **options: Any) -> Any:
+    try:
+        return posix_ipc.SharedMemory(name, flags, **options)
+    except OSError as error:
+        if error.errno is None:  # posix_ipc says this one in words only
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), _SHM) from error
+        raise
 
 
 def _reserve(fd: int, size: int) -> None:

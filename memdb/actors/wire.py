@@ -50,6 +50,7 @@ ANSWER_MAX: Final = 64 << 20
 """Longest answer in bytes that a client takes."""
 
 _LENGTH: Final = struct.Struct("<I")
+_NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
 _FDS_MAX: Final = 8
 _SO_PEERPIDFD: Final = 77  # Linux 6.5; the socket module does not name it yet
 
@@ -141,7 +142,11 @@ def _receive_some(sock: socket.socket, buffer: bytearray, fds: list[int]) -> Non
             received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
             fds.extend(received)
     if flags & socket.MSG_CTRUNC:
-        raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}: descriptors of the engine were cut off")
+        raise OSError(
+            errno.EMFILE,
+            "descriptors of the engine's segments did not arrive: Too many open files in this process; close "
+            "some, or raise its limit (ulimit -n)",
+        )
     if not data:
         raise Disconnected("the other side closed the connection")
     buffer += data
@@ -163,6 +168,7 @@ def peer_credentials(sock: socket.socket) -> tuple[int, int]:
 
 def peer_pidfd(sock: socket.socket) -> int | None:
     """A pidfd of the peer: polls readable once that very process has ended. None where it can't be known.
+    OSError: this process has no descriptors left.
 
     Kernels from 6.5 on give it without a race; before, pidfd_open of the pid is all there is, and it is
     checked that the connection was still up afterwards, so a reused pid is taken for the peer only if
@@ -171,15 +177,31 @@ def peer_pidfd(sock: socket.socket) -> int | None:
     try:
         raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4)
         return int(struct.unpack("i", raw)[0])
-    except OSError:
-        pass
+    except OSError as error:
+        if error.errno in _NO_DESCRIPTORS:
+            raise
     pid, _ = peer_credentials(sock)
     if pid <= 0:  # a process of a pid namespace that is not visible from here
         return None
     try:
         return os.pidfd_open(pid)
-    except OSError:
+    except OSError as error:
+        if error.errno in _NO_DESCRIPTORS:
+            raise
         return None
+
+
+def duplicates(fds: Sequence[int]) -> tuple[int, ...]:
+    """Descriptors of the same, the caller's to close. OSError: none was made."""
+    made: list[int] = []
+    try:
+        for fd in fds:
+            made.append(os.dup(fd))
+    except OSError:
+        for fd in made:
+            os.close(fd)
+        raise
+    return tuple(made)
 
 
 def has_ended(pidfd: int) -> bool:

@@ -442,6 +442,21 @@ def a_full_disk_below_a_checkpoint(scene: Scene) -> None:
     peer.call("checkpoint")
 
 
+@case(
+    memdb.DiskError,
+    what="could not be written: .*Input/output error",
+    who="{path}.*checkpoints/",
+    next="look at the disk",
+    facts=("errno", "file"),
+)
+def a_disk_that_refuses_a_checkpoint(scene: Scene) -> None:
+    steering, peer = scene.shim()
+    peer.call("set", "a", 1)
+    steering.order("write:checkpoints", "fail", value=errno.EIO, sticky=True)
+    scene.closing.append(steering.cancel)
+    peer.call("checkpoint")
+
+
 def _overfill(db: memdb.Database) -> None:
     with db.pipeline() as pipeline:
         for n in range(8000):

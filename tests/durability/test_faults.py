@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 from durability.fault_story import calls_of, play
-from durability.faulty import Fault, faults_at
+from durability.faulty import SHORT, Fault, faults_at
 from durability.rig import Machine, key, options
 
 from memdb import errors
 from memdb.durability import segments
 from memdb.shm import _kernel as kernel
 
+LARGE = b"2" * 3000
+"""More than a sector: what follows does not write those again by chance."""
 _CALLS = {broken: calls_of(broken_log=broken) for broken in (False, True)}
 
 
@@ -33,6 +35,13 @@ def _sample(broken: bool) -> list[Fault]:
 def test_a_fault_of_every_kind_breaks_no_promise(broken_log: bool) -> None:
     for fault in _sample(broken_log):
         play(fault, broken_log=broken_log)
+
+
+def test_a_short_write_is_gone_on_with() -> None:
+    last = {call.label: number for number, call in enumerate(_CALLS[False], 1) if call.kind == "write"}
+    assert len(last) == 3
+    for label, number in last.items():
+        play(Fault(number, SHORT, True, label))
 
 
 def _refuse(code: int, kind: str, path: str = "") -> Callable[[str, str], None]:
@@ -224,15 +233,15 @@ def test_a_successor_believes_no_sync_after_one_that_failed() -> None:
     nothing."""
     machine = Machine().start()
     machine.set("a", b"1", "full")
-    request = machine.submit([{"op": "set", "key": key("b"), "value": b"2\0"}], "full")
+    request = machine.submit([{"op": "set", "key": key("b"), "value": LARGE + b"\0"}], "full")
     _fail_one_sync(machine)
     heir = machine.successor().start()
     heir.engine.run(heir.clock.monotonic())
-    assert kernel.lease_result(heir.lease, request % 64)[:2] in ((3, 0), (0, 0)) or heir.names()["b"] == b"2"
-    assert heir.names() == {"a": b"1", "b": b"2"}
+    assert kernel.lease_result(heir.lease, request % 64)[:2] in ((3, 0), (0, 0)) or heir.names()["b"] == LARGE
+    assert heir.names() == {"a": b"1", "b": LARGE}
     heir.set("c", b"3", "full")
     after = heir.reboot(heir.files.crash(lambda *_: False)).start()
-    assert after.names() == {"a": b"1", "b": b"2", "c": b"3"}
+    assert after.names() == {"a": b"1", "b": LARGE, "c": b"3"}
 
 
 @pytest.mark.parametrize("again", ["disk", "buffer"])
@@ -240,7 +249,7 @@ def test_recovery_believes_no_sync_after_one_that_failed(again: str) -> None:
     """What recovery reads may be in the page cache only; it is written again before it counts."""
     machine = Machine().start()
     machine.set("a", b"1", "full")
-    machine.submit([{"op": "set", "key": key("b"), "value": b"2\0"}], "full")
+    machine.submit([{"op": "set", "key": key("b"), "value": LARGE + b"\0"}], "full")
     _fail_one_sync(machine)
     if again == "disk":
         after = machine.reboot().start()
@@ -248,10 +257,10 @@ def test_recovery_believes_no_sync_after_one_that_failed(again: str) -> None:
         kernel.arena_close(machine.segs.arenas[1])
         after = machine.successor().start()
         assert after.report.source == "disk"
-    assert after.names() == {"a": b"1", "b": b"2"}
+    assert after.names() == {"a": b"1", "b": LARGE}
     after.set("c", b"3", "full")
     last = after.reboot(after.files.crash(lambda *_: False)).start()
-    assert last.names() == {"a": b"1", "b": b"2", "c": b"3"}
+    assert last.names() == {"a": b"1", "b": LARGE, "c": b"3"}
 
 
 def test_a_checkpoint_that_was_refused_is_tried_again_within_a_minute() -> None:
