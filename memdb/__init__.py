@@ -79,7 +79,7 @@ if TYPE_CHECKING:
         checkpoint_dirty_keys: int
         keep_checkpoints: int
         keep_segments: int
-        recovery: Literal["strict", "until_damage"]
+        recovery: Literal["strict", "until_damage", "salvage"]
         query_workers: int
         linger: float | None
         snapshot_max_age: float

@@ -1,32 +1,36 @@
-"""`python -m stress bench [ROWS…]` and `python -m stress run --seconds N`."""
+"""`python -m stress COMMAND`: the benchmarks, and the proof that nothing acknowledged is lost."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from types import ModuleType
 
-from stress import bench, run
+from stress import bench
+from stress.chaos import command as chaos
+from stress.chaos import points
+from stress.damage import command as damage
 from stress.defects import command as defects
 from stress.states import command as states
 
-
-def _add(commands: Any, name: str, module: Any, text: str) -> None:
-    parser = commands.add_parser(name, help=text)
-    module.add_arguments(parser)
-    parser.set_defaults(function=module.main)
+COMMANDS: dict[str, tuple[ModuleType, str]] = {
+    "bench": (bench, "the figures, each beside its peer in one run"),
+    "chaos": (chaos, "real processes are killed while an oracle watches"),
+    "points": (points, "a kill before and after every durable step"),
+    "states": (states, "every crash state of recorded workloads, recovered and compared"),
+    "damage": (damage, "every way in which the files can be damaged"),
+    "defects": (defects, "is every seeded defect caught, and by what?"),
+}
 
 
 def main() -> int:
-    """Parses the command line and runs one of the two."""
+    """Parses the command line and runs one of them."""
     parser = argparse.ArgumentParser(prog="python -m stress", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    bench.add_arguments(commands.add_parser("bench", help="the figures, each beside its peer in one run"))
-    run.add_arguments(
-        commands.add_parser("run", help="clients and actors are killed while an outside oracle watches")
-    )
-    _add(commands, "states", states, "every crash state of recorded workloads, recovered and compared")
-    _add(commands, "defects", defects, "is every seeded defect caught, and by what?")
+    for name, (module, text) in COMMANDS.items():
+        of_command = commands.add_parser(name, help=text)
+        module.add_arguments(of_command)
+        of_command.set_defaults(function=module.main)
     arguments = parser.parse_args()
     return int(arguments.function(arguments))
 

@@ -15,9 +15,9 @@ Who: the commit thread calls everything; interrupt() may be called by any thread
 from dataclasses import replace
 from typing import Any, Final
 
-from memdb.durability import figures
+from memdb.durability import checkpoints, figures
 from memdb.durability.failures import disk_error
-from memdb.durability.opening import ENDING, FAR, RETRY, SERVING, Opening, entry_of
+from memdb.durability.opening import ENDING, FAR, RETRY, SERVING, Opening
 from memdb.durability.pressure import AGES_APART, settle
 from memdb.durability.rebuild import PUNCH_FROM, EngineSegments, ViewsStand
 from memdb.errors import ArenaFullError, Error, LogFailed
@@ -366,7 +366,7 @@ class DurableEngine(Opening):
 
     def checkpoint_finished(self, meta: dict[str, Any]) -> int:
         """Makes a written checkpoint count, and retires what this allows; its LSN. LogFailed, OSError."""
-        entry = entry_of(meta)
+        entry = checkpoints.entry_of(meta)
         self._refuse_failed()
         if entry.lsn > self._wal.durable_lsn:
             self.sync()

@@ -162,6 +162,10 @@ class Files(abc.ABC):
     def identity(self) -> tuple[int, int]:
         """(device, inode) of the directory."""
 
+    def place(self) -> str:
+        """The directory's path now, for messages and commands that people run."""
+        return "DIRECTORY"
+
     def exists(self, path: str) -> bool:
         directory, _, name = path.rpartition("/")
         return name in self.listdir(directory)
@@ -315,6 +319,9 @@ class RealFiles(Files):
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def place(self) -> str:
+        return os.readlink(f"/proc/self/fd/{self.dir_fd}")
 
     def identity(self) -> tuple[int, int]:
         status = os.fstat(self.dir_fd)

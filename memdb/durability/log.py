@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from memdb.durability import checkpoints, manifest, retention, segments
+from memdb.durability import manifest, quarantine, retention, segments
 from memdb.durability.failures import log_failed
 from memdb.durability.files import Clock, File, Files, Watcher
 from memdb.durability.manifest import CheckpointEntry, Manifest, SegmentEnd, SegmentEntry
@@ -57,11 +57,9 @@ class SegmentLog:
         self._taken = 0  # the newest segment that is in use
         self._unnamed: Manifest | None = None  # names the segment that was begun; not stored yet
         self.risked_checkpoints: tuple[CheckpointEntry, ...] = ()
-        """Named by manifests whose storing has failed: perhaps one of these counts, so none may be replaced."""
+        """Named by manifests whose storing has failed: perhaps one of them counts, so none is replaced."""
         self._ended: Manifest | None = None  # the open segment was ended, and its successor is not whole yet
-        self._risked = (
-            0  # the newest segment that a manifest names whose storing has failed: perhaps it counts
-        )
+        self._risked = 0  # newest segment of a manifest whose storing has failed: perhaps it counts
         self._spare: tuple[File, segments.SegmentHeader] | None = None
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._sync_thread: threading.Thread | None = None
@@ -116,7 +114,8 @@ class SegmentLog:
         self._unnamed = None
         try:
             # Before a spare is made, which no manifest names either.
-            remove_leftovers(self.files, self.current)
+            for path in quarantine.remove_or_move(self.files, self.current):
+                self._log.warning("a file of another database was moved to %s", path)
         except OSError as error:
             self._log.warning("leftovers are left to the next start: %s", error)
         self._prepare_spare()
@@ -145,7 +144,7 @@ class SegmentLog:
         link = kernel.Link(
             base + LSN_STEP,
             previous.number if previous else 0,
-            previous.end.lsn if previous and previous.end else 0,
+            follows,
             previous.end.crc if previous and previous.end else 0,
             after.term,
         )
@@ -519,13 +518,3 @@ def _retired_checkpoints(files: Files, now: Manifest) -> list[str]:
     newest = max(named, default="")
     paths = [f"checkpoints/{name}" for name in files.listdir("checkpoints") if name.endswith(".ckpt")]
     return [path for path in paths if path not in named and path < newest]
-
-
-def remove_leftovers(files: Files, now: Manifest) -> None:
-    """At a start, when nothing else runs: deletes unfinished checkpoints and segments that are not the
-    log's."""
-    checkpoints.remove_leftovers(files, frozenset(one.path for one in now.checkpoints))
-    numbers = {one.number for one in now.segments}
-    for number in segments.segment_numbers(files):
-        if number not in numbers:
-            files.unlink(segments.path_of(number))

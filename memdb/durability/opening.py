@@ -45,7 +45,6 @@ __all__ = [
     "RETRY",
     "SERVING",
     "Opening",
-    "entry_of",
 ]
 
 REBUILDING: Final = 1
@@ -161,7 +160,7 @@ class Opening:
         self._start_from_disk(flush=True)
 
     def _start_from_disk(self, *, flush: bool) -> None:
-        found, is_new = rebuild.load_or_create(self._files, self._clock, self._options)
+        found, is_new, made = rebuild.load_or_create(self._files, self._clock, self._options)
         if not self._options.logged:
             manifest.store(self._files, found)
             self._wal.manifest = found
@@ -185,6 +184,7 @@ class Opening:
                 self._segs.board,
                 self._mappings(),
                 threads=self._threads,
+                made=made,
             )
             store, base, found, self._report = (
                 recovered.store,
@@ -193,7 +193,7 @@ class Opening:
                 recovered.report,
             )
             follows = recovered.follows
-            if self._report.cuts:
+            if self._report.left_out:
                 kept = (*found.reports, recovery.summary(self._report, self._clock.time_us()))[-16:]
                 found = replace(found, reports=kept)
         commit = self._make_commit(store, base)
@@ -449,7 +449,7 @@ class Opening:
                     self._log.error("the checkpoint is written again: %s", error)
                 else:
                     return entry
-        return entry_of(self._write_checkpoint(self._plan("way back"), generation))
+        return checkpoints.entry_of(self._write_checkpoint(self._plan("way back"), generation))
 
     def _write_checkpoint(self, plan: dict[str, Any], generation: int = 0) -> dict[str, Any]:
         parity = (generation or self.store.generation) & 1
@@ -459,10 +459,3 @@ class Opening:
             return checkpoints.write(self._files, reader, plan)
         finally:
             reader.close()
-
-
-def entry_of(meta: dict[str, Any]) -> CheckpointEntry:
-    """The manifest's entry for what checkpoints.write has written."""
-    return CheckpointEntry(
-        meta["lsn"], meta["keys"], meta["bytes"], meta["time_us"], meta["salt"], bytes(meta["digest"])
-    )

@@ -209,12 +209,14 @@ static void test_timers(void)
     CHECK(!rig_sync(&rig, 0));
     uint64_t parks = figures_of(&rig).parks, tail = figures_of(&rig).tail;
     CHECK_EQUAL(memdb_commit_run(rig.commit, memdb_clock_monotonic_us() + 60000), MEMDB_EVENT_NONE);
-    CHECK_EQUAL(figures_of(&rig).tail, tail + 88); /* a mark says what is durable */
-    CHECK_EQUAL(figures_of(&rig).written, tail + 88);
+    uint64_t marked = figures_of(&rig).tail, sector = (tail + 511) / 512 * 512;
+    CHECK(marked > tail && (marked - tail) % 88 == 0); /* a mark says what is durable */
+    CHECK(marked - 88 >= sector && (marked == tail + 88 || marked - 176 < sector)); /* the last one beyond the commit's sector */
+    CHECK_EQUAL(figures_of(&rig).written, marked);
     CHECK_EQUAL(memdb_replay_segment(NULL, rig.file[1], 1 << 20, MEMDB_SEGMENT_HEADER, RIG_SALT + 1, 0, UINT64_MAX, NULL, &scan), MEMDB_OK);
     CHECK_EQUAL(scan.durable_lsn, figures_of(&rig).applied_lsn);
     CHECK_EQUAL(memdb_commit_run(rig.commit, memdb_clock_monotonic_us() + 300000), MEMDB_EVENT_NONE);
-    CHECK_EQUAL(figures_of(&rig).tail, tail + 88); /* and then there is peace: no further mark, no sync, no wake-ups */
+    CHECK_EQUAL(figures_of(&rig).tail, marked); /* and then there is peace: no further mark, no sync, no wake-ups */
     CHECK(!rig_sync(&rig, 0));
     CHECK(figures_of(&rig).parks - parks < 20);
     memdb_commit_interrupt(rig.commit);

@@ -1,4 +1,4 @@
-"""States of the disk that a crash can leave, found by enumerating them: each opens, with all that was promised."""
+"""States of the disk that a crash can leave, enumerated: each opens, with all that was promised."""
 
 import pytest
 from durability.rig import Machine
@@ -37,8 +37,8 @@ def test_what_has_nothing_to_write_does_not_wait_for_what_is_safe_already(level:
 
 @pytest.mark.parametrize("room", range(8, 80, 8))
 def test_a_record_whose_first_sector_has_stayed_older_is_a_tear(room: int) -> None:
-    """It begins ``room`` bytes before the end of a sector, of which only the record before has reached the disk;
-    the sectors behind have."""
+    """It begins ``room`` bytes before the end of a sector, of which only the record before has reached the
+    disk; the sectors behind have."""
     machine = Machine(MemoryFiles()).start()
     machine.set("a", b"1", "full")
     tail = machine.engine.commit.figures()["tail"]
