@@ -10,6 +10,7 @@ from stress import bench
 from stress.chaos import command as chaos
 from stress.chaos import points
 from stress.damage import command as damage
+from stress.deaths import command as deaths
 from stress.defects import command as defects
 from stress.states import command as states
 
@@ -19,6 +20,7 @@ COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "points": (points, "a kill before and after every durable step"),
     "states": (states, "every crash state of recorded workloads, recovered and compared"),
     "damage": (damage, "every way in which the files can be damaged"),
+    "deaths": (deaths, "owners of slots and rings are killed and stopped"),
     "defects": (defects, "is every seeded defect caught, and by what?"),
 }
 

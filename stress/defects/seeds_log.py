@@ -448,12 +448,12 @@ SEEDS = (
     ),
     Defect(
         "unsound-checkpoint-kept-for-good",
-        "rule L6: a checkpoint that the start has found damaged is written again",
+        "rule L6: a checkpoint that the start has found damaged counts no more",
         (
             Change(
-                _ENGINE,
-                "        if newest is None or any(newest.path in text for text in self._report.damaged_checkpoints):\n",
-                "        if newest is None:\n",
+                _RECOVERY,
+                "    sound = tuple(one for one in after.checkpoints if one not in reading.unusable)\n",
+                "    sound = after.checkpoints\n",
             ),
         ),
         (_DURABLE + "test_a_checkpoint_that_a_start_has_found_damaged_is_written_again",),
