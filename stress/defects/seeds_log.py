@@ -7,6 +7,8 @@ _LOG = "memdb/durability/log.py"
 _SEGMENTS = "memdb/durability/segments.py"
 _CHECKPOINTS = "memdb/durability/checkpoints.py"
 _RECOVERY = "memdb/durability/recovery.py"
+_LOGREAD = "memdb/durability/logread.py"
+_SALVAGE = "memdb/durability/salvage.py"
 _JUDGE = "memdb/durability/judge.py"
 _MANIFEST = "memdb/durability/manifest.py"
 _RETENTION = "memdb/durability/retention.py"
@@ -172,7 +174,7 @@ SEEDS = (
                 "after = now",
             ),
         ),
-        (_TEST_ENGINE + "test_a_failed_write_or_sync_is_final_and_the_way_back_leads_to_new_files",),
+        (_TEST_FAILED + "test_what_was_written_and_never_synced_stays_out_for_good",),
         quick=True,
     ),
     Defect(
@@ -185,7 +187,7 @@ SEEDS = (
                 "            image, kernel.SEGMENT_HEADER, entry.salt\n",
             ),
         ),
-        (_TEST_ENGINE + "test_a_failed_write_or_sync_is_final_and_the_way_back_leads_to_new_files",),
+        (_TEST_FAILED + "test_what_was_written_and_never_synced_stays_out_for_good",),
     ),
     # ----------------------------------------------------------------------------------------- retention
     Defect(
@@ -231,9 +233,9 @@ SEEDS = (
         "invariant 12: no acknowledged commit is lost",
         (
             Change(
-                _RECOVERY,
-                "piece.entry.salt, checkpoint_lsn, _ALL)",
-                "piece.entry.salt, checkpoint_lsn, max(piece.judgement.last_lsn, 1) - 1)",
+                _LOGREAD,
+                "    result = store.replay(image, start, piece.entry.salt, after_lsn, up_to)\n",
+                "    last = max(piece.judgement.last_lsn, 1) - 1\n    result = store.replay(image, start, piece.entry.salt, after_lsn, last)\n",
             ),
         ),
         (_TEST_ENGINE + "test_a_new_database_is_created_and_found_again",),
@@ -242,7 +244,11 @@ SEEDS = (
     Defect(
         "hole-below-d-cut",
         "rule L3: a hole at or below the highest durable LSN is damage",
-        (Change(_JUDGE, "    if durable > last_lsn:\n", "    if durable > last_lsn and not stray_end:\n"),),
+        (
+            Change(
+                _JUDGE, "    elif durable > last_lsn:\n", "    elif durable > last_lsn and not stray_end:\n"
+            ),
+        ),
         (_TEST_DAMAGE + "test_a_hole_below_a_durable_record_is_damage_though_it_looks_torn",),
         quick=True,
     ),
@@ -297,7 +303,7 @@ SEEDS = (
     Defect(
         "cut-without-quarantine",
         "invariant 13: what is cut is kept in quarantine",
-        (Change(_RECOVERY, "        _quarantine(files, cut)\n", "        pass\n"),),
+        (Change(_RECOVERY, "        quarantine.keep(files, cut)\n", "        pass\n"),),
         (_TEST_DAMAGE + "test_a_tear_above_what_is_durable_is_cut_kept_and_reported",),
         quick=True,
     ),
@@ -306,9 +312,9 @@ SEEDS = (
         "invariant 13: nothing is dropped without a report (recovery='until_damage')",
         (
             Change(
-                _RECOVERY,
-                "            return pieces, _ends(pieces), _cut_rest(files, needed[position:], piece, reached)\n",
-                "            return pieces, _ends(pieces), []\n",
+                _LOGREAD,
+                "        reading.cuts.append(_rest_of(files, manifest, entry, start, reached, why))\n",
+                "        _rest_of(files, manifest, entry, start, reached, why)\n",
             ),
         ),
         (_TEST_DAMAGE + "test_until_damage_stops_before_it_and_says_what_is_left_out",),
@@ -318,9 +324,7 @@ SEEDS = (
         "invariant 13: a missing part of the log is an error",
         (
             Change(
-                _RECOVERY,
-                "    if entry.follows > reached:\n",
-                "    if entry.follows > reached + (1 << 40):\n",
+                _LOGREAD, "    if entry.follows > reached:\n", "    if entry.follows > reached + (1 << 40):\n"
             ),
         ),
         (_TEST_DAMAGE + "test_a_segment_that_the_manifest_leaves_out_is_a_gap",),
@@ -373,8 +377,8 @@ SEEDS = (
         "rule R3: time never goes back, so what had expired stays gone",
         (
             Change(
-                _RECOVERY,
-                "        store.raise_time_floor(result.time_us)  # also of commits that the checkpoint holds already\n",
+                _LOGREAD,
+                "    store.raise_time_floor(result.time_us)  # also of commits that the checkpoint holds already\n",
                 "",
             ),
             Change(_CHECKPOINTS, "        store.raise_time_floor(header.time_us)\n", ""),
@@ -417,8 +421,8 @@ SEEDS = (
         "rule L1: a segment continues the one before it",
         (
             Change(
-                _RECOVERY,
-                "        if linked != (before.number, before.end.crc):\n",
+                _LOGREAD,
+                "        if linked != (before[0].number, before[0].end.crc):\n",
                 "        if linked == (0, 1):\n",
             ),
         ),
@@ -444,14 +448,79 @@ SEEDS = (
     ),
     Defect(
         "unsound-checkpoint-kept-for-good",
-        "rule L6: a checkpoint that the start has found damaged is written again",
+        "rule L6: a checkpoint that the start has found damaged counts no more",
         (
             Change(
-                _ENGINE,
-                "        if newest is None or any(newest.path in text for text in self._report.damaged_checkpoints):\n",
-                "        if newest is None:\n",
+                _RECOVERY,
+                "    sound = tuple(one for one in after.checkpoints if one not in reading.unusable)\n",
+                "    sound = after.checkpoints\n",
             ),
         ),
         (_DURABLE + "test_a_checkpoint_that_a_start_has_found_damaged_is_written_again",),
+    ),
+    # ------------------------------------------------------------------------------------------ salvage
+    Defect(
+        "salvage-skips-in-silence",
+        "invariant 13: what a salvage leaves out is kept and reported",
+        (
+            Change(
+                _SALVAGE,
+                '        reading.cuts.append(Cut(path, start, end - start, first, last, "damage", kept, judgement.why))\n',
+                "        pass\n",
+            ),
+        ),
+        (
+            "pytest tests/durability/test_salvage.py::test_a_damaged_record_is_skipped_whole_kept_and_reported",
+        ),
+    ),
+    Defect(
+        "salvage-names-no-missing-segment",
+        "invariant 13: what a salvage leaves out is reported",
+        (
+            Change(
+                _SALVAGE,
+                '        reading.cuts.append(Cut(path, 0, 0, reached + 1, high, "missing", "", "named in the MANIFEST"))\n',
+                "",
+            ),
+        ),
+        ("pytest tests/durability/test_salvage.py::test_a_missing_segment_is_left_out_by_name",),
+    ),
+    Defect(
+        "salvage-names-no-lost-keys",
+        "invariant 13: keys that no block holds are named",
+        (
+            Change(
+                _SALVAGE,
+                "    return make_store() if store is None else store, lsn, [KeyHole(*one) for one in unknown]\n",
+                "    return make_store() if store is None else store, lsn, []\n",
+            ),
+        ),
+        ("pytest tests/durability/test_salvage.py::test_keys_that_no_block_holds_are_named",),
+    ),
+    Defect(
+        "salvage-stops-at-the-first-hole",
+        "rule L3: a salvage goes on behind a hole",
+        (
+            Change(
+                _SALVAGE,
+                "        if beyond is None:\n            end = len(part)",
+                "        if beyond is None or last > 0:\n            end = len(part)",
+            ),
+        ),
+        (
+            "pytest tests/durability/test_salvage.py::test_a_damaged_record_is_skipped_whole_kept_and_reported",
+        ),
+    ),
+    Defect(
+        "files-of-others-deleted",
+        "invariant 13: a start deletes no file of another database",
+        (
+            Change(
+                "memdb/durability/quarantine.py",
+                "        if _is_foreign_segment(files, path, known):\n",
+                "        if _is_foreign_segment(files, path, known) and not path:\n",
+            ),
+        ),
+        ("pytest tests/durability/test_salvage.py::test_files_of_others_are_never_deleted",),
     ),
 )

@@ -5,7 +5,7 @@ import errno
 import pytest
 from durability.rig import Killed, Machine, key
 
-from memdb import errors
+from memdb.errors import CorruptionError, LogFailed
 from memdb.shm import _kernel as kernel
 
 
@@ -32,7 +32,7 @@ def test_a_sync_that_failed_once_is_not_tried_again() -> None:
     assert status < 0
     if machine.event != "failed":
         assert machine.engine.run(0.0) == "failed"
-    with pytest.raises(errors.LogFailed):
+    with pytest.raises(LogFailed):
         machine.engine.sync()
     refused, _ = machine.settle(machine.submit([{"op": "set", "key": key("b"), "value": b"3\0"}], "full"))
     assert refused < 0
@@ -41,6 +41,16 @@ def test_a_sync_that_failed_once_is_not_tried_again() -> None:
     assert len(tries) == 1
     after = machine.reboot(machine.files.crash(lambda path, sector: False)).start()
     assert after.names() == {"safe": b"1", "new": b"4"}
+
+
+def test_what_was_written_and_never_synced_stays_out_for_good() -> None:
+    """Rule L5: it was answered as unknown, and nobody has seen it; so after the way back nobody ever does,
+    whether its bytes have reached the disk or not."""
+    machine = _failed()
+    machine.engine.way_back()
+    machine.set("new", b"3", "full")
+    for left in (machine.files.survivor(), machine.files.crash(lambda path, sector: False)):
+        assert machine.reboot(left).start().names() == {"safe": b"1", "new": b"3"}
 
 
 @pytest.mark.parametrize("dies_at", range(1, 30, 3))
@@ -108,7 +118,7 @@ def test_of_a_published_commit_that_only_a_damaged_checkpoint_has_recovery_says_
     newest = max(machine.files.listdir("checkpoints"))
     files = machine.files.survivor()
     files.damage(f"checkpoints/{newest}", 4200)
-    with pytest.raises(errors.CorruptionError, match="gap"):
+    with pytest.raises(CorruptionError, match="gap"):
         machine.reboot(files).start()
 
 
