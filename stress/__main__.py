@@ -19,7 +19,9 @@ def main() -> int:
         commands.add_parser("run", help="clients and actors are killed while an outside oracle watches")
     )
     defects.add_arguments(commands.add_parser("defects", help="is every seeded defect caught, and by what?"))
-    deaths.add_arguments(commands.add_parser("deaths", help="owners of slots and rings are killed and stopped"))
+    deaths.add_arguments(
+        commands.add_parser("deaths", help="owners of slots and rings are killed and stopped")
+    )
     arguments = parser.parse_args()
     return int(arguments.function(arguments))
 

@@ -139,6 +139,7 @@ class Bystander:
                 writes += 1
         listener.join()
         return {
-            "reads": reads, "writes": writes, "wrong": wrong, "longest_read": read.whole, "read_stall": read.own,
+            "reads": reads, "writes": writes, "wrong": wrong,
+            "longest_read": read.whole, "read_stall": read.own,
             "longest_write": write.whole, "write_stall": write.own,
         }  # fmt: skip

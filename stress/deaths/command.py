@@ -40,8 +40,8 @@ def _kernel(deaths: int, seed: int, verdict: Verdict) -> None:
     environment = dict(
         os.environ, MEMDB_DEATHS=str(deaths), MEMDB_SEED=str(seed), CTEST_TIMEOUT=str(60 + deaths // 10)
     )
-    made = subprocess.run([str(ROOT / "dev" / "ctest"), "test_deaths", "plain"], text=True, capture_output=True,
-                          env=environment, check=False)  # fmt: skip
+    made = subprocess.run([str(ROOT / "dev" / "ctest"), "test_deaths", "plain"], text=True,
+                          capture_output=True, env=environment, check=False)  # fmt: skip
     for line in re.findall(r"^FIGURE .*", made.stdout, re.MULTILINE):
         print(line, "(in the kernel's program)", flush=True)
     died = re.search(r"^FIGURE deaths: (\d+)", made.stdout, re.MULTILINE)
@@ -82,7 +82,8 @@ def main(arguments: argparse.Namespace) -> int:
             each.close()
     if verdict.failed:
         print(
-            f"evidence: {directory}; repeat with: python -m stress deaths --tier {arguments.tier} --seed {seed}"
+            f"evidence: {directory}; repeat with: "
+            f"python -m stress deaths --tier {arguments.tier} --seed {seed}"
         )
     else:
         shutil.rmtree(directory)

@@ -38,7 +38,7 @@ def packed(name: str, stamp: int, size: int) -> bytes:
 
 
 def is_sound(name: str, data: bytes | memoryview) -> bool:
-    return zlib.crc32(bytes(data[4:]), zlib.crc32(name.encode())) == struct.unpack_from("<I", data)[0]
+    return struct.pack("<I", zlib.crc32(bytes(data[4:]), zlib.crc32(name.encode()))) == bytes(data[:4])
 
 
 def shared_key(number: int) -> str:
@@ -137,7 +137,7 @@ class Nursery:
             if not piece:
                 raise RuntimeError("the process that forks clients ended: its own output says why")
             told += piece
-        return [tuple(each) for each in RECORD.iter_unpack(told)]  # type: ignore[misc]
+        return [tuple(each) for each in RECORD.iter_unpack(told)]
 
     def close(self) -> None:
         os.write(self._give, struct.pack("<Q", _END))

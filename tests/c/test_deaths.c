@@ -6,7 +6,7 @@
  * After each death: its lease goes back; what it had published is committed, whole, and nothing else; its slots and hazards hold nothing.
  * Blocks are poisoned when they are freed (memdb_arena_release is wrapped), values describe themselves, and every read of a living reader is
  * checked, so a block that is freed under somebody is seen. At the end retired memory falls to nothing and the audit finds no lost block.
- * MEMDB_DEATHS: how many (default 1500); MEMDB_SEED.
+ * MEMDB_DEATHS: how many (default 400); MEMDB_SEED.
  * CTEST-MODES: plain
  * CTEST-CFLAGS: -DMEMDB_STORE_HOOK -DMEMDB_BLOCK_MAX=4 -DMEMDB_RING_BYTES=16384u -Wl,--wrap=memdb_arena_release
  */
@@ -56,6 +56,7 @@ struct client {
     pid_t pid;
 };
 
+static pid_t writer;
 static struct rig rig;
 static struct client clients[CLIENTS];
 static struct memdb_lease *own_lease;
@@ -222,6 +223,8 @@ static void live(struct client *c, uint64_t random)
 {
     memdb_view view = memdb_arena_view(rig.arena);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != writer) /* it ended before that */
+        _exit(1);
     CHECK(mprotect(rig.arena_memory, rig.arena_bytes, PROT_READ) == 0); /* as a client maps it */
     memdb_store_sc(&c->lease->slots_used, 32);
     memdb_store_sc(&c->life->ready, 1);
@@ -383,8 +386,9 @@ static void look_after_clients(void)
 int main(void)
 {
     const char *wanted = getenv("MEMDB_DEATHS"), *given = getenv("MEMDB_SEED");
-    uint64_t deaths = wanted ? strtoull(wanted, NULL, 10) : 1500;
+    uint64_t deaths = wanted ? strtoull(wanted, NULL, 10) : 400;
     seed = given ? strtoull(given, NULL, 10) : 4;
+    writer = getpid();
     printf("test_deaths: seed %llu\n", (unsigned long long)seed);
     memdb_commit_config config = rig_config();
     config.logged = 0; /* the log is looked at elsewhere */
