@@ -1,7 +1,8 @@
 """A process that lives on while others die or are stopped: how long was it held up?
 
-Owns: its figures. Invariant: it also measures how long a process that does nothing is kept from the
-processor, so that a busy machine is not taken for a stall of the database.
+Owns: its figures. Invariant: what the machine does is not taken for a stall of the database: the time that
+this process, and for a write the writer, waited for a processor meanwhile is taken off each measurement
+(/proc/PID/schedstat).
 """
 
 from __future__ import annotations
@@ -10,34 +11,67 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import memdb
-from stress.deaths.lives import SHARED, _guarded, is_sound, packed, shared_key
+from stress.deaths.lives import SHARED, guarded, is_sound, packed, shared_key
+from stress.group import pids
 
 __all__ = ["Bystander", "Figures"]
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one interval, seconds. ``idle``: the longest time that the machine kept a process waiting."""
+    """Of one interval, seconds. ``read_stall`` and ``write_stall`` are without waits for a processor."""
 
     reads: int
     writes: int
     longest_read: float
     longest_write: float
-    idle: float
+    read_stall: float
+    write_stall: float
     wrong: int
 
     @property
-    def read_stall(self) -> float:
-        """What is left when the machine's own delay is taken off."""
-        return max(self.longest_read - self.idle, 0.0)
+    def stall(self) -> float:
+        return max(self.read_stall, self.write_stall)
 
     @property
-    def write_stall(self) -> float:
-        return max(self.longest_write - self.idle, 0.0)
+    def longest(self) -> float:
+        return max(self.longest_read, self.longest_write)
+
+
+def _kept_waiting(pid: int) -> float:
+    """Seconds that the threads of a process have waited for a processor, all together."""
+    waited = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            waited += int((thread / "schedstat").read_text().split()[1])
+        except FileNotFoundError:  # it ended
+            continue
+    return waited / 1e9
+
+
+class _Longest:
+    """The longest of many, with and without what the machine took."""
+
+    def __init__(self, *pids: int) -> None:
+        self._pids = pids
+        self.whole = self.own = 0.0
+
+    def measure(self, work: Callable[[], object]) -> object:
+        waited = sum(map(_kept_waiting, self._pids))
+        before = time.monotonic()
+        result = work()
+        took = time.monotonic() - before
+        if took > min(self.whole, self.own):
+            self.whole = max(self.whole, took)
+            self.own = max(self.own, took - (sum(map(_kept_waiting, self._pids)) - waited))
+        return result
 
 
 class Bystander:
@@ -51,7 +85,7 @@ class Bystander:
         if self.pid == 0:
             os.close(self._give)
             os.close(self._take)
-            _guarded(self._serve)
+            guarded(self._serve)
         os.close(self._orders)
         os.close(self._tell)
         self._told = os.fdopen(self._take)
@@ -75,6 +109,7 @@ class Bystander:
     def _serve(self) -> None:
         while os.read(self._orders, 1) == b"b":
             database = memdb.open(self._place, durability="memory")
+            self._writer = pids(database)["writer"]
             name = shared_key(0)
             database.set(name, packed(name, 1, 100))
             figures = self._interval(database)
@@ -92,27 +127,19 @@ class Bystander:
         listener.start()
         os.write(self._tell, b"began\n")
         reads = writes = wrong = 0
-        longest = {"read": 0.0, "write": 0.0, "idle": 0.0}
+        read, write = _Longest(os.getpid()), _Longest(os.getpid(), self._writer)
         while not ended.is_set():
             name = shared_key(reads)
-            before = time.monotonic()
-            value = database.get(name)
-            after = time.monotonic()
-            longest["read"] = max(longest["read"], after - before)
-            wrong += value is not None and not is_sound(name, value)
+            value = read.measure(partial(database.get, name))
+            wrong += value is not None and not is_sound(name, cast(bytes, value))
             reads += 1
             if self._writes:
                 name = shared_key(reads * 7 % SHARED)
-                new = packed(name, reads, 50 + reads % 3000)
-                before = time.monotonic()
-                database.set(name, new)
-                longest["write"] = max(longest["write"], time.monotonic() - before)
+                write.measure(partial(database.set, name, packed(name, reads, 50 + reads % 3000)))
                 writes += 1
-            before = time.monotonic()
-            time.sleep(0.0005)
-            longest["idle"] = max(longest["idle"], time.monotonic() - before)
         listener.join()
         return {
-            "reads": reads, "writes": writes, "wrong": wrong, "longest_read": longest["read"],
-            "longest_write": longest["write"], "idle": longest["idle"],
+            "reads": reads, "writes": writes, "wrong": wrong,
+            "longest_read": read.whole, "read_stall": read.own,
+            "longest_write": write.whole, "write_stall": write.own,
         }  # fmt: skip

@@ -26,7 +26,7 @@ from stress.deaths.trials import Verdict
 __all__ = ["add_arguments", "main"]
 
 ROOT = Path(__file__).resolve().parents[2]
-SIZES = {"quick": (300, 40, 2, 0.2), "nightly": (20_000, 1000, 20, 2.0)}
+SIZES = {"quick": (200, 24, 2, 0.15), "nightly": (20_000, 1000, 20, 2.0)}
 """Tier -> deaths in the kernel's program, deaths on a real engine, rounds of memory, seconds of each stop."""
 
 
@@ -37,15 +37,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _kernel(deaths: int, seed: int, verdict: Verdict) -> None:
-    environment = dict(os.environ, MEMDB_DEATHS=str(deaths), MEMDB_SEED=str(seed), CTEST_TIMEOUT=str(60 + deaths // 10))
-    made = subprocess.run([str(ROOT / "dev" / "ctest"), "test_deaths", "plain"], text=True, capture_output=True,
-                          env=environment, check=False)  # fmt: skip
+    environment = dict(
+        os.environ, MEMDB_DEATHS=str(deaths), MEMDB_SEED=str(seed), CTEST_TIMEOUT=str(60 + deaths // 10)
+    )
+    made = subprocess.run([str(ROOT / "dev" / "ctest"), "test_deaths", "plain"], text=True,
+                          capture_output=True, env=environment, check=False)  # fmt: skip
     for line in re.findall(r"^FIGURE .*", made.stdout, re.MULTILINE):
         print(line, "(in the kernel's program)", flush=True)
     died = re.search(r"^FIGURE deaths: (\d+)", made.stdout, re.MULTILINE)
     count = int(died[1]) if died else 0
     if made.returncode:
-        print(made.stdout, made.stderr, f"repeat with: MEMDB_DEATHS={deaths} MEMDB_SEED={seed} dev/ctest test_deaths plain")
+        print(
+            made.stdout,
+            made.stderr,
+            f"repeat with: MEMDB_DEATHS={deaths} MEMDB_SEED={seed} dev/ctest test_deaths plain",
+        )
     verdict.figure("slot and ring deaths in the kernel's program", count, f">= {deaths}, no check failed",
                    made.returncode == 0 and count >= deaths)  # fmt: skip
 
@@ -75,7 +81,10 @@ def main(arguments: argparse.Namespace) -> int:
         for each in (writes, reads):
             each.close()
     if verdict.failed:
-        print(f"evidence: {directory}; repeat with: python -m stress deaths --tier {arguments.tier} --seed {seed}")
+        print(
+            f"evidence: {directory}; repeat with: "
+            f"python -m stress deaths --tier {arguments.tier} --seed {seed}"
+        )
     else:
         shutil.rmtree(directory)
     print(f"{verdict.passed} passed, {verdict.failed} failed, {time.monotonic() - began:.1f} s")

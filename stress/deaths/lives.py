@@ -23,7 +23,7 @@ from pathlib import Path
 
 import memdb
 
-__all__ = ["RECORD", "SHARED", "Nursery", "Record", "is_sound", "packed", "shared_key"]
+__all__ = ["RECORD", "SHARED", "Nursery", "Record", "guarded", "is_sound", "packed", "shared_key"]
 
 SHARED = 200
 """Keys that everybody reads and the bystander overwrites."""
@@ -38,7 +38,7 @@ def packed(name: str, stamp: int, size: int) -> bytes:
 
 
 def is_sound(name: str, data: bytes | memoryview) -> bool:
-    return zlib.crc32(bytes(data[4:]), zlib.crc32(name.encode())) == struct.unpack_from("<I", data)[0]
+    return struct.pack("<I", zlib.crc32(bytes(data[4:]), zlib.crc32(name.encode()))) == bytes(data[:4])
 
 
 def shared_key(number: int) -> str:
@@ -77,7 +77,10 @@ def _live(place: Path, life: int, seed: int, record: Record, ready: int) -> None
         if what < 2:
             sent += 1
             record.write(life, sent, sent - 1, wrong)
-            pair = {f"life{life}{half}": packed(f"life{life}{half}", sent, chance.randrange(2000)) for half in "ab"}
+            pair = {
+                f"life{life}{half}": packed(f"life{life}{half}", sent, chance.randrange(2000))
+                for half in "ab"
+            }
             database.set_many(pair)
             record.write(life, sent, sent, wrong)
         elif what == 2:
@@ -120,7 +123,7 @@ class Nursery:
         if self.pid == 0:
             os.close(give)
             os.close(take)
-            _guarded(self._serve)
+            guarded(self._serve)
         os.close(self._orders)
         os.close(self._tell)
         self._give, self._take = give, take
@@ -134,7 +137,7 @@ class Nursery:
             if not piece:
                 raise RuntimeError("the process that forks clients ended: its own output says why")
             told += piece
-        return [tuple(each) for each in RECORD.iter_unpack(told)]  # type: ignore[misc]
+        return [tuple(each) for each in RECORD.iter_unpack(told)]
 
     def close(self) -> None:
         os.write(self._give, struct.pack("<Q", _END))
@@ -167,7 +170,7 @@ class Nursery:
         pid = os.fork()
         if pid == 0:
             os.close(ready)
-            _guarded(lambda: _live(self._place, life, seed, record, say))
+            guarded(lambda: _live(self._place, life, seed, record, say))
         os.close(say)
         if os.read(ready, 1) != b"r":
             raise RuntimeError(f"client {life} (seed {seed}) ended before it was killed")
@@ -182,7 +185,7 @@ def _wait_until(moment: float) -> None:
         time.sleep(left)
 
 
-def _guarded(work: Callable[[], None]) -> None:
+def guarded(work: Callable[[], None]) -> None:
     """The work of a forked child: it ends here, whatever happens, and says on stderr what it was."""
     code = 1
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # it does not outlive the harness

@@ -25,7 +25,7 @@ from stress.chaos.group import pids
 __all__ = ["Verdict", "many_deaths", "memory_after_death", "pid_used_again", "stopped_roles"]
 
 STALL = 0.1
-"""Seconds that nobody may be held up by somebody else's death or stop, the machine's own delay apart."""
+"""Seconds that nobody may be held up by somebody else's death or stop, waits for a processor apart."""
 RECLAIMED = 1.0
 """Seconds from a death until the memory that only it pinned is free."""
 LOOK = 0.002
@@ -56,12 +56,18 @@ def _until(condition: Callable[[], bool], seconds: float) -> float:
     return time.monotonic() - began
 
 
+def _milliseconds(longest: float, stall: float) -> str:
+    return f"{stall * 1000:.1f} ms ({longest * 1000:.1f} ms with waits for a processor)"
+
+
 def _descriptors(database: memdb.Database) -> int:
     return sum(psutil.Process(pid).num_fds() for pid in pids(database).values())
 
 
 def fill(database: memdb.Database) -> None:
-    database.set_many({shared_key(n): packed(shared_key(n), 1, 200) for n in range(SHARED)}, durability="memory")
+    database.set_many(
+        {shared_key(n): packed(shared_key(n), 1, 200) for n in range(SHARED)}, durability="memory"
+    )
 
 
 def _quiet(database: memdb.Database) -> bool:
@@ -87,7 +93,9 @@ def many_deaths(place: Path, database: memdb.Database, nursery: Nursery, bystand
             # It was taken from the ring after its death: until the lease is gone it may still be coming.
             values = [database.get(name) for name in names]
             stamps = {int.from_bytes(value[4:12], "little") if value else 0 for value in values}
-            torn += len(stamps) != 1 or any(v and not is_sound(n, v) for n, v in zip(names, values, strict=True))
+            torn += len(stamps) != 1 or any(
+                v and not is_sound(n, v) for n, v in zip(names, values, strict=True)
+            )
             lost += not stamps <= set(range(acknowledged, sent + 1))
             database.delete_many(names, durability="memory")
         done += step
@@ -98,14 +106,20 @@ def many_deaths(place: Path, database: memdb.Database, nursery: Nursery, bystand
     verdict.figure("pairs half there", torn, "0", torn == 0)
     verdict.figure("acknowledged commits lost, or others there", lost, "0", lost == 0)
     verdict.figure("reads that showed other bytes", wrong + figures.wrong, "0", wrong + figures.wrong == 0)
-    verdict.figure("leases, pins and retired bytes left", "none" if gone < 10 else database.info().clients, "none", gone < 10)
-    verdict.figure("descriptors of the engine more than before", after - before, "0", after <= before)
-    verdict.figure("shared memory of the machine more than before", f"{(shm - shm_after) >> 10} KiB", "<= 16384 KiB",
-                   shm - shm_after <= 16 << 20)  # fmt: skip
-    verdict.figure("longest read of a bystander", f"{figures.longest_read * 1000:.1f} ms, machine {figures.idle * 1000:.1f} ms",
-                   "<= 100 ms + machine", figures.read_stall <= STALL)  # fmt: skip
-    verdict.figure("longest write of a bystander", f"{figures.longest_write * 1000:.1f} ms, machine {figures.idle * 1000:.1f} ms",
-                   "<= 100 ms + machine", figures.write_stall <= STALL)  # fmt: skip
+    verdict.figure(
+        "leases, pins and retired bytes left",
+        "none" if gone < 10 else database.info().clients,
+        "none",
+        gone < 10,
+    )
+    # a connection or two come and go; a leak would be one a death
+    verdict.figure("descriptors of the engine more than before", after - before, "<= 3", after <= before + 3)
+    more = (shm - shm_after) >> 20
+    verdict.figure("shared memory of the machine more than before", f"{more} MiB", "<= 16 MiB", more <= 16)
+    verdict.figure("longest read of a bystander", _milliseconds(figures.longest_read, figures.read_stall),
+                   "<= 100 ms", figures.read_stall <= STALL)  # fmt: skip
+    verdict.figure("longest write of a bystander", _milliseconds(figures.longest_write, figures.write_stall),
+                   "<= 100 ms", figures.write_stall <= STALL)  # fmt: skip
     assert figures.reads > 0 and figures.writes > 0
 
 
@@ -144,7 +158,12 @@ def memory_after_death(place: Path, database: memdb.Database, rounds: int, verdi
         reader.kill()
         reader.wait()
         longest = max(longest, _until(lambda: _quiet(database), 10))
-    verdict.figure("memory is free after a death within", f"{longest * 1000:.0f} ms", f"<= {RECLAIMED:g} s", longest <= RECLAIMED)
+    verdict.figure(
+        "memory is free after a death within",
+        f"{longest * 1000:.0f} ms",
+        f"<= {RECLAIMED:g} s",
+        longest <= RECLAIMED,
+    )
 
 
 def stopped_roles(place: Path, database: memdb.Database, reads: Bystander, writes: Bystander, seconds: float,
@@ -157,22 +176,21 @@ def stopped_roles(place: Path, database: memdb.Database, reads: Bystander, write
         time.sleep(seconds)
         os.kill(pid, signal.SIGCONT)
         seen = watcher.end()
-        stall = seen.read_stall if watcher is reads else max(seen.read_stall, seen.write_stall)
         what = "reads" if watcher is reads else "reads and writes"
         verdict.figure(f"{role} stopped for {seconds:g} s: longest of {what}",
-                       f"{max(seen.longest_read, seen.longest_write) * 1000:.1f} ms, machine {seen.idle * 1000:.1f} ms",
-                       "<= 100 ms + machine", stall <= STALL and seen.wrong == 0)  # fmt: skip
+                       _milliseconds(seen.longest, seen.stall), "<= 100 ms",
+                       seen.stall <= STALL and seen.wrong == 0 and seen.reads > 0)  # fmt: skip
     reader = _pinned(place)
     writes.begin()
     os.kill(reader.pid, signal.SIGSTOP)
     time.sleep(seconds)
     seen = writes.end()
     verdict.figure("a client with a snapshot stopped: longest of reads and writes",
-                   f"{max(seen.longest_read, seen.longest_write) * 1000:.1f} ms, machine {seen.idle * 1000:.1f} ms",
-                   "<= 100 ms + machine", max(seen.read_stall, seen.write_stall) <= STALL)  # fmt: skip
+                   _milliseconds(seen.longest, seen.stall), "<= 100 ms", seen.stall <= STALL)  # fmt: skip
     reader.kill()
     reader.wait()
-    answered = database.set("after", b"1") is None and database.get("after") == b"1"
+    database.set("after", b"1")
+    answered = database.get("after") == b"1"
     database.delete("after")
     verdict.figure("the group works after all were continued", answered, "True", answered)
 
@@ -180,12 +198,17 @@ def stopped_roles(place: Path, database: memdb.Database, reads: Bystander, write
 def pid_used_again(place: Path, verdict: Verdict) -> None:
     """In a process-id namespace of its own, where a dead client's id is given to another process at once."""
     program = [sys.executable, "-m", "stress.deaths.namespace", str(place / "namespace")]
-    made = subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *program], text=True, timeout=60,
-                          capture_output=True)  # fmt: skip
+    made = subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *program], text=True,
+                          timeout=60, capture_output=True, check=False)  # fmt: skip
     if "unshare failed" in made.stderr or "SKIPPED" in made.stdout:
-        print(f"SKIPPED pid reuse: no process-id namespace here ({(made.stderr + made.stdout).strip()})", flush=True)
+        print(
+            f"SKIPPED pid reuse: no process-id namespace here ({(made.stderr + made.stdout).strip()})",
+            flush=True,
+        )
         return
     good = made.returncode == 0
     if not good:
         print(made.stdout, made.stderr, flush=True)
-    verdict.figure("a process id used again: pins of the dead are gone after", made.stdout.strip() or "?", "<= 1 s", good)
+    verdict.figure(
+        "a process id used again: pins of the dead are gone after", made.stdout.strip() or "?", "<= 1 s", good
+    )

@@ -164,4 +164,34 @@ SEEDS = (
         "    memdb_store_relaxed(&node_at(list, leaf->node)->block, block); /* SYNC: block-swap */\n",
         "swap",
     ),
+    _order(
+        "order-of-a-cells-request",
+        "rule C8: a cell says which request it has before it says that it has one",
+        _LEASE,
+        "    memdb_store_relaxed(&cell->request, request);\n"
+        "    uint32_t state = memdb_load_relaxed(&cell->state);\n"
+        "    while (!memdb_cas_sc(&cell->state, &state, MEMDB_CELL_SUBMITTED | (state & MEMDB_WAITING)))"
+        " /* SYNC: result */\n        ;\n",
+        "    uint32_t state = memdb_load_relaxed(&cell->state);\n"
+        "    while (!memdb_cas_sc(&cell->state, &state, MEMDB_CELL_SUBMITTED | (state & MEMDB_WAITING)))"
+        " /* SYNC: result */\n        ;\n"
+        "    memdb_store_relaxed(&cell->request, request);\n",
+        "withdraw",
+    ),
+    _order(
+        "cell-taken-without-a-second-look",
+        "rule C8: a request that was withdrawn is not taken for the one that has its cell now",
+        _LEASE,
+        "    if (memdb_load_relaxed(&cell->request) == entry->request)\n        return MEMDB_OK;\n",
+        "    return MEMDB_OK;\n",
+        "withdraw",
+    ),
+    _order(
+        "header-cleared-under-a-reader",
+        "rule G2: who attaches late is never told that the arena is damaged",
+        "memdb/shm/arena.c",
+        "    memdb_store_relaxed(&h->generation, generation);\n",
+        "    memdb_store_relaxed(&h->magic, 0);\n    memdb_store_relaxed(&h->generation, generation);\n",
+        "attach",
+    ),
 )
