@@ -58,6 +58,10 @@ memdb_view memdb_arena_view(memdb_arena *arena);
 enum memdb_purpose { MEMDB_FOR_WRITE, MEMDB_FOR_DELETE, MEMDB_FOR_RECOVERY };
 int memdb_arena_reserve(memdb_arena *arena, uint64_t bytes, uint64_t run_bytes, enum memdb_purpose purpose);
 
+/* Bytes that growth for writes leaves free on the segment's file system, `reserved` being the arena's: for leases and for a
+ * rebuild where there is room for one arena only. Growth for deletes leaves the leases' part. */
+uint64_t memdb_arena_margin(uint64_t reserved);
+
 /* Never fails within what was reserved; returns 0 otherwise. The memory holds old bytes. */
 memdb_ref memdb_arena_alloc(memdb_arena *arena, uint64_t bytes);
 void memdb_arena_release(memdb_arena *arena, memdb_ref ref, uint64_t bytes); /* same bytes as asked */
