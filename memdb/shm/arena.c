@@ -29,8 +29,8 @@ enum page_kind { PAGE_BEYOND = 0, PAGE_FREE, PAGE_SLAB, PAGE_RUN, PAGE_BODY, PAG
 #define CLASSES 76u
 #define BINS 32u
 #define SLAB_MAX (MEMDB_PAGE / 4)
-#define LEASES_MARGIN (UINT64_C(2) << 20) /* six leases of clients to come */
-#define REBUILD_SHARE 8u /* a rebuild from disk, where the old arena gives way to it, may lay the same out less tightly */
+#define LEASES_MARGIN (UINT64_C(2) << 20) /* six leases of clients to come; deletes leave room for one */
+#define REBUILD_SHARE 6u /* a rebuild from disk, where the old arena gives way to it, may lay the same out less tightly */
 
 struct page {
     uint8_t kind, class;
@@ -187,7 +187,11 @@ static bool leaves_margin(const struct memdb_arena *a, uint32_t count, enum memd
     if (purpose == MEMDB_FOR_RECOVERY || fstatvfs(a->fd, &figures) != 0 || figures.f_blocks == 0) /* 0: a memfd, no limit */
         return true;
     uint64_t more = (uint64_t)count * MEMDB_PAGE, reserved = (uint64_t)backed_pages(a) * MEMDB_PAGE + more;
-    uint64_t margin = purpose == MEMDB_FOR_DELETE ? LEASES_MARGIN : memdb_arena_margin(reserved);
+    uint64_t margin = memdb_arena_margin(reserved);
+    if (purpose == MEMDB_FOR_RECLAIM) /* it can wait: deletes have the last pages */
+        margin = LEASES_MARGIN / 4;
+    else if (purpose == MEMDB_FOR_DELETE)
+        margin = LEASES_MARGIN / 6;
     return (uint64_t)figures.f_bavail * figures.f_frsize >= more + margin;
 }
 
@@ -337,9 +341,9 @@ static uint32_t take_pages(struct memdb_arena *a, uint32_t count)
     if (!first) { /* outside of what was reserved: reclaim copies blocks in order to free more than it takes */
         bool chunk = a->chunk > count && a->chunk < a->page_count - a->frontier && backed_pages(a) + a->chunk < a->limit / MEMDB_PAGE;
         int status = chunk ? grow(a, a->chunk, MEMDB_FOR_WRITE) : MEMDB_FULL;
-        a->purpose = MEMDB_FOR_RECOVERY;
+        a->purpose = MEMDB_FOR_RECLAIM;
         if (status != MEMDB_OK)
-            status = grow(a, count, MEMDB_FOR_RECOVERY);
+            status = grow(a, count, MEMDB_FOR_RECLAIM);
         if (status != MEMDB_OK)
             status = unpunch(a, count);
         if (status != MEMDB_OK || !(first = run_find(a, count)))
