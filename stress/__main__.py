@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from stress import bench, run
+from stress.life import command as life
 
 
 def main() -> int:
@@ -16,6 +17,7 @@ def main() -> int:
     run.add_arguments(
         commands.add_parser("run", help="clients and actors are killed while an outside oracle watches")
     )
+    life.add_arguments(commands.add_parser("life", help="real programs, namespaces, stopped processes"))
     arguments = parser.parse_args()
     return int(arguments.function(arguments))
 
