@@ -338,10 +338,11 @@ class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, An
         pins = self._pins()
         holding = f"; {_who_pins(pins)}; close those" if pins else ""
         return ArenaFullError(
-            f"/dev/shm is full: {free >> 10} of {total >> 10} KiB are free where the engine runs, and the arena "
-            f"leaves {margin >> 10} KiB for the leases of clients and for a rebuild after a death. Nothing was "
-            f"done, reads and deletes go on{holding}; delete something, or give /dev/shm more room: `docker run "
-            "--shm-size=1g`, in Kubernetes an emptyDir of medium Memory, else `mount -o remount,size=2G /dev/shm`",
+            f"/dev/shm is full: {free >> 10} of {total >> 10} KiB are free where the engine runs, and the "
+            f"arena leaves {margin >> 10} KiB for the leases of clients and for a rebuild after a death. "
+            f"Nothing was done, reads and deletes go on{holding}; delete something, or give /dev/shm more "
+            "room: `docker run --shm-size=1g`, in Kubernetes an emptyDir of medium Memory, else "
+            "`mount -o remount,size=2G /dev/shm`",
             needed=needed,
             limit=total,
             pins=pins,

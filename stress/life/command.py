@@ -24,7 +24,8 @@ def main(arguments: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "pytest", str(TESTS), "-m", "life", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=TESTS.parents[1], stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout, end="")
-    counts = {word: int(count) for count, word in re.findall(r"(\d+) (passed|failed|error|skipped)", done.stdout)}
+    found = re.findall(r"(\d+) (passed|failed|error|skipped)", done.stdout)
+    counts = {word: int(count) for count, word in found}
     passed, failed = counts.get("passed", 0), counts.get("failed", 0) + counts.get("error", 0)
     print(f"FIGURE hard cases of life: {passed} of {passed + failed} passed (wanted all)")
     print(f"FIGURE hard cases skipped: {counts.get('skipped', 0)} (wanted 0)")

@@ -54,7 +54,8 @@ print("ok", keys)
 def test_writes_leave_a_margin_on_a_small_dev_shm(tmp_path: Path, size: int) -> None:
     """Random keys, small values: the rebuild lays them out less tightly than they were."""
     environment = {**os.environ, "PYTHONPATH": str(Path(memdb.__path__[0]).parent)}
-    inside = f"mount -t tmpfs -o size=64m tmpfs /dev/shm && exec {sys.executable} -P - {tmp_path / 'data'} {size}"
+    program = f"{sys.executable} -P - {tmp_path / 'data'} {size}"
+    inside = f"mount -t tmpfs -o size=64m tmpfs /dev/shm && exec {program}"
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", inside],
         input=FULL,

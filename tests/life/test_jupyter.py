@@ -10,7 +10,8 @@ pytestmark = [pytest.mark.life, needs("nbclient", "ipykernel")]
 
 def test_a_notebook(data: Path, tmp_path: Path) -> None:
     environment = {**package_path(), "HOME": str(tmp_path), "IPYTHONDIR": str(tmp_path / "ipython")}
-    with Program.python(tmp_path / "run", str(PROGRAMS / "notebook.py"), str(data), env=environment) as program:
+    arguments = [str(PROGRAMS / "notebook.py"), str(data)]
+    with Program.python(tmp_path / "run", *arguments, env=environment) as program:
         assert program.wait() == 0, program.stderr
         assert program.stdout == "ok\n"
         assert "memdb" not in program.stderr, program.stderr

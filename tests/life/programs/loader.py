@@ -58,7 +58,8 @@ def epoch(context: Any, dataset: Samples, hurt: bool) -> tuple[dict[int, float],
         assert all((row == row[0]).all() for row in arrays), "a torn sample"
         if hurt and number == 2:
             os.kill(dataset.db.info().processes["writer"].pid, signal.SIGKILL)
-            dataset.db.set_many((index, np.full(256, index + 0.5, "f4").tobytes()) for index in range(SAMPLES))
+            changed = ((index, np.full(256, index + 0.5, "f4").tobytes()) for index in range(SAMPLES))
+            dataset.db.set_many(changed)
     for one in queues:
         one.put(None)
     for process in processes:

@@ -1,4 +1,4 @@
-"""``python pools.py METHOD DATA``: a ProcessPoolExecutor whose work raises counters, while the writer dies."""
+"""``python pools.py METHOD DATA``: a ProcessPoolExecutor whose work raises counters; the writer dies."""
 
 import os
 import signal
