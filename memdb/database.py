@@ -52,6 +52,7 @@ class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, An
         attachment = _attach.attach(path, handle, explicit, given.get("durability"))
         engine = attachment.options
         self._pins_told: tuple[float, list[Pin]] = 0.0, []
+        self._room_told: tuple[float, int, int] = 0.0, 0, 0
         self._given = dict(given)
         self._options = handle
         self._path = attachment.path
@@ -313,11 +314,7 @@ class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, An
         text = f"the arena is at its limit: max_memory is {limit} bytes and the write needs more"
         pins = self._pins()
         if pins:
-            who = ", ".join(
-                f"pid {pin.pid} ({pin.command or '?'}) keeps {pin.bytes} bytes, for {pin.age:.0f} s"
-                for pin in pins
-            )
-            text += f"; snapshots and views keep old values: {who}; close those, delete something"
+            text += f"; {_who_pins(pins)}; close those, delete something"
         else:
             usage = self.memory_usage()
             held = f"{usage.used} bytes in use, {usage.retired} of them about to be given back"
@@ -335,6 +332,34 @@ class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, An
             f"{text}, or open the database with a larger max_memory", needed=needed, limit=limit, pins=pins
         )
 
+    def _shm_full(self, needed: int | None, margin: int) -> ArenaFullError:
+        """The error where the engine's /dev/shm is full before ``max_memory`` is reached."""
+        free, total = self._room()
+        pins = self._pins()
+        holding = f"; {_who_pins(pins)}; close those" if pins else ""
+        return ArenaFullError(
+            f"/dev/shm is full: {free >> 10} of {total >> 10} KiB are free where the engine runs, and the "
+            f"arena leaves {margin >> 10} KiB for the leases of clients and for a rebuild after a death. "
+            f"Nothing was done, reads and deletes go on{holding}; delete something, or give /dev/shm more "
+            "room: `docker run --shm-size=1g`, in Kubernetes an emptyDir of medium Memory, else "
+            "`mount -o remount,size=2G /dev/shm`",
+            needed=needed,
+            limit=total,
+            pins=pins,
+        )
+
+    def _room(self) -> tuple[int, int]:
+        """(free, all) bytes of the engine's /dev/shm, asked at most once a second."""
+        told, free, total = self._room_told
+        if time.monotonic() - told >= 1.0 or not told:
+            try:
+                shm = self._control("info", _PINS_WAIT)["info"]["shm"]
+                free, total = shm["free"], shm["total"]
+            except (Error, OSError) as error:  # the error to come is more important
+                log.debug("the room on /dev/shm of %s can't be told: %s", self._path, error)
+            self._room_told = time.monotonic(), free, total
+        return free, total
+
     def _pins(self) -> list[Pin]:
         """Who pins most, asked at most once a second: a full arena is told to many writes in a row."""
         told, pins = self._pins_told
@@ -350,6 +375,13 @@ class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, An
         pins = [Pin(one.pid, one.command, one.age, one.bytes) for one in most]
         self._pins_told = time.monotonic(), pins
         return pins
+
+
+def _who_pins(pins: list[Pin]) -> str:
+    who = ", ".join(
+        f"pid {pin.pid} ({pin.command or '?'}) keeps {pin.bytes} bytes, for {pin.age:.0f} s" for pin in pins
+    )
+    return f"snapshots and views keep old values: {who}"
 
 
 def open_database(path: str | os.PathLike[str] | None, given: dict[str, Any]) -> Database:

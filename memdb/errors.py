@@ -338,7 +338,7 @@ class _FileError(Error, OSError):
 
 
 class DiskFullError(_FileError):
-    """No room on a disk or on ``/dev/shm``; nothing was done. ``file``: what was to grow."""
+    """No room on a disk; nothing was done. ``file``: what was to grow."""
 
     code = "disk_full"
 

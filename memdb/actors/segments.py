@@ -35,7 +35,7 @@ __all__ = [
 
 _SHM: Final = "/dev/shm"
 _ATTEMPTS: Final = 8
-_BESIDE_ARENA: Final = 2 << 20  # bytes for board and first leases
+_BESIDE_ARENA: Final = 4 << 20  # bytes for board and first leases, and what the arena's growth leaves free
 _CHUNKS: Final = 64  # an arena grows by this part of max_memory, 64 MiB at most
 
 

@@ -11,6 +11,8 @@
  *  - A slab page with a free block is in its class's `partial` list; one without a used block is a free page again,
  *    so that an arena in which things have been deleted can be used for other sizes.
  *  - Nothing here writes into blocks; only the header's figures are stored to the arena (relaxed: they are hints).
+ *  - Growth for writes leaves a margin on the segment's file system, growth for deletes the part of it that leases need
+ *    (rule C3); recovery takes what it must have. Other users of the file system may take the margin meanwhile.
  */
 #include "arena.h"
 
@@ -18,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/statvfs.h>
 
 #include "hugepage.h"
 
@@ -26,6 +29,8 @@ enum page_kind { PAGE_BEYOND = 0, PAGE_FREE, PAGE_SLAB, PAGE_RUN, PAGE_BODY, PAG
 #define CLASSES 76u
 #define BINS 32u
 #define SLAB_MAX (MEMDB_PAGE / 4)
+#define LEASES_MARGIN (UINT64_C(2) << 20) /* six leases of clients to come; deletes leave room for one */
+#define REBUILD_SHARE 6u /* a rebuild from disk, where the old arena gives way to it, may lay the same out less tightly */
 
 struct page {
     uint8_t kind, class;
@@ -48,6 +53,7 @@ struct memdb_arena {
     uint32_t free_pages;   /* backed and free */
     uint32_t punched_pages;
     uint32_t chunk;        /* pages of one step of growth */
+    enum memdb_purpose purpose; /* of the growth under way */
     uint32_t kept, kept_end; /* the pages that were reserved in one piece: slabs take others while there are any */
     memdb_gathering gathering;
     uint64_t used_bytes, blocks;
@@ -170,10 +176,31 @@ static void run_cut(struct memdb_arena *a, uint32_t first, uint32_t count)
 
 /* ---------------------------------------------------------------- growth ------------------------------- */
 
-static int back(struct memdb_arena *a, uint32_t first, uint32_t count)
+static uint32_t backed_pages(const struct memdb_arena *a) { return a->frontier - a->punched_pages; }
+
+uint64_t memdb_arena_margin(uint64_t reserved) { return LEASES_MARGIN + reserved / REBUILD_SHARE; }
+
+/* Is there room for `count` pages more, and for what must stay free beside them? */
+static bool leaves_margin(const struct memdb_arena *a, uint32_t count, enum memdb_purpose purpose)
+{
+    struct statvfs figures;
+    if (purpose == MEMDB_FOR_RECOVERY || fstatvfs(a->fd, &figures) != 0 || figures.f_blocks == 0) /* 0: a memfd, no limit */
+        return true;
+    uint64_t more = (uint64_t)count * MEMDB_PAGE, reserved = (uint64_t)backed_pages(a) * MEMDB_PAGE + more;
+    uint64_t margin = memdb_arena_margin(reserved);
+    if (purpose == MEMDB_FOR_RECLAIM) /* it can wait: deletes have the last pages */
+        margin = LEASES_MARGIN / 4;
+    else if (purpose == MEMDB_FOR_DELETE)
+        margin = LEASES_MARGIN / 6;
+    return (uint64_t)figures.f_bavail * figures.f_frsize >= more + margin;
+}
+
+static int back(struct memdb_arena *a, uint32_t first, uint32_t count, enum memdb_purpose purpose)
 {
     if (a->fd < 0)
         return MEMDB_OK;
+    if (!leaves_margin(a, count, purpose))
+        return MEMDB_SHM_FULL;
     int error;
     do
         error = posix_fallocate(a->fd, (off_t)first * MEMDB_PAGE, (off_t)count * MEMDB_PAGE);
@@ -181,11 +208,11 @@ static int back(struct memdb_arena *a, uint32_t first, uint32_t count)
     return error == 0 ? MEMDB_OK : MEMDB_SHM_FULL;
 }
 
-static int grow(struct memdb_arena *a, uint32_t count)
+static int grow(struct memdb_arena *a, uint32_t count, enum memdb_purpose purpose)
 {
     if (count > a->page_count - a->frontier)
         return MEMDB_FULL;
-    int status = back(a, a->frontier, count);
+    int status = back(a, a->frontier, count, purpose);
     if (status != MEMDB_OK)
         return status;
     uint32_t first = a->frontier;
@@ -203,7 +230,7 @@ static int unpunch(struct memdb_arena *a, uint32_t count)
         uint32_t n = 1;
         while (i + n < a->frontier && n < count && a->pages[i + n].kind == PAGE_PUNCHED)
             n++;
-        int status = back(a, i, n);
+        int status = back(a, i, n, a->purpose);
         if (status != MEMDB_OK)
             return status;
         a->punched_pages -= n;
@@ -213,8 +240,6 @@ static int unpunch(struct memdb_arena *a, uint32_t count)
     }
     return count == 0 ? MEMDB_OK : MEMDB_FULL;
 }
-
-static uint32_t backed_pages(const struct memdb_arena *a) { return a->frontier - a->punched_pages; }
 
 static int want_pages(struct memdb_arena *a, uint32_t count)
 {
@@ -228,9 +253,9 @@ static int want_pages(struct memdb_arena *a, uint32_t count)
             step = room;
         if (step == 0)
             return unpunch(a, missing);
-        int status = grow(a, step);
+        int status = grow(a, step, step > missing ? MEMDB_FOR_WRITE : a->purpose); /* what isn't needed yet leaves the margin */
         if (status == MEMDB_SHM_FULL && step > missing)
-            status = grow(a, missing < room ? missing : room);
+            status = grow(a, missing < room ? missing : room, a->purpose);
         if (status != MEMDB_OK)
             return status;
     }
@@ -244,7 +269,7 @@ static int want_run(struct memdb_arena *a, uint32_t count)
     uint32_t tail = 0;
     if (a->frontier > a->first_page && a->pages[a->frontier - 1].kind == PAGE_FREE)
         tail = a->pages[a->frontier - 1].run;
-    int status = grow(a, count - tail);
+    int status = grow(a, count - tail, a->purpose);
     while (status == MEMDB_FULL && a->punched_pages) { /* no new pages are left: old ones, until some lie together */
         status = unpunch(a, a->punched_pages < count ? a->punched_pages : count);
         if (status == MEMDB_OK && !run_find(a, count))
@@ -279,6 +304,7 @@ int memdb_arena_reserve(struct memdb_arena *a, uint64_t bytes, uint64_t run_byte
         need += (run_bytes + MEMDB_PAGE - 1) / MEMDB_PAGE;
     }
     a->kept = a->kept_end = 0;
+    a->purpose = purpose;
     if (need >= a->page_count)
         return MEMDB_FULL;
     int64_t limit = (int64_t)(a->limit / MEMDB_PAGE);
@@ -314,7 +340,10 @@ static uint32_t take_pages(struct memdb_arena *a, uint32_t count)
         first = run_find(a, count);
     if (!first) { /* outside of what was reserved: reclaim copies blocks in order to free more than it takes */
         bool chunk = a->chunk > count && a->chunk < a->page_count - a->frontier && backed_pages(a) + a->chunk < a->limit / MEMDB_PAGE;
-        int status = grow(a, chunk ? a->chunk : count);
+        int status = chunk ? grow(a, a->chunk, MEMDB_FOR_WRITE) : MEMDB_FULL;
+        a->purpose = MEMDB_FOR_RECLAIM;
+        if (status != MEMDB_OK)
+            status = grow(a, count, MEMDB_FOR_RECLAIM);
         if (status != MEMDB_OK)
             status = unpunch(a, count);
         if (status != MEMDB_OK || !(first = run_find(a, count)))
@@ -504,7 +533,7 @@ int memdb_arena_create(struct memdb_arena **out, void *base, uint64_t size, int 
     }
     uint64_t chunk = limit / 64 / MEMDB_PAGE;
     a->chunk = chunk < 4 ? 4 : chunk > 4096 ? 4096 : (uint32_t)chunk;
-    int status = back(a, 0, a->first_page);
+    int status = back(a, 0, a->first_page, MEMDB_FOR_RECOVERY);
     if (status != MEMDB_OK) {
         memdb_arena_free(a);
         return status;

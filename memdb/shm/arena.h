@@ -55,8 +55,12 @@ memdb_view memdb_arena_view(memdb_arena *arena);
  * leave the last 1/64 below it. Provably enough: whole free pages for all of it, as many in one piece as blocks of several pages can take; free
  * blocks inside half-used pages come on top. So that an arena full of such holes can be used, up to 1/16 above `limit`
  * may be backed while the bytes in use stay below 15/16 of it. FULL or SHM_FULL. */
-enum memdb_purpose { MEMDB_FOR_WRITE, MEMDB_FOR_DELETE, MEMDB_FOR_RECOVERY };
+enum memdb_purpose { MEMDB_FOR_WRITE, MEMDB_FOR_DELETE, MEMDB_FOR_RECOVERY, MEMDB_FOR_RECLAIM };
 int memdb_arena_reserve(memdb_arena *arena, uint64_t bytes, uint64_t run_bytes, enum memdb_purpose purpose);
+
+/* Bytes that growth for writes leaves free on the segment's file system, `reserved` being the arena's: for leases and for a
+ * rebuild where there is room for one arena only. Growth for deletes leaves room for a lease. */
+uint64_t memdb_arena_margin(uint64_t reserved);
 
 /* Never fails within what was reserved; returns 0 otherwise. The memory holds old bytes. */
 memdb_ref memdb_arena_alloc(memdb_arena *arena, uint64_t bytes);

@@ -16,7 +16,6 @@ import time as _time
 from memdb.errors import (
     ArenaFullError,
     ClosedError,
-    DiskFullError,
     EngineDied,
     Error,
     ForkedHandleError,

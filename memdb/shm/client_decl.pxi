@@ -102,6 +102,7 @@ cdef extern from "layout.h":
         c_a64 word
 
 cdef extern from "arena.h":
+    uint64_t c_arena_margin "memdb_arena_margin"(uint64_t reserved) nogil
     ctypedef struct c_view "memdb_view":
         const c_arena_header *header
         const uint8_t *base

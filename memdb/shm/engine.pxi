@@ -5,6 +5,7 @@
 # Invariants: objects keep what they point into alive (Commit -> Store -> arena Mapping; leases while added). Long work runs without
 # the GIL. An exception of a write callable is kept and raised by the call that ran the loop; the kernel sees EIO.
 
+import os as _os
 from collections import namedtuple as _namedtuple
 
 from memdb.errors import ArenaFullError as _ArenaFullError
@@ -41,11 +42,16 @@ Record = _namedtuple(
     "Record", "verdict offset padded type op_count lsn durable_lsn client_id request time_us count body header_crc")
 
 
+cdef str _room_of_shm():
+    figures = _os.statvfs("/dev/shm")
+    return f"{figures.f_bavail * figures.f_frsize >> 10} of {figures.f_blocks * figures.f_frsize >> 10} KiB free"
+
+
 cdef object _failure(int status, str what):
     if status == MEMDB_FULL:
         return _ArenaFullError(f"{what}: the arena is at its limit (max_memory); raise max_memory or delete keys")
     if status == MEMDB_SHM_FULL:
-        return _ArenaFullError(f"{what}: /dev/shm is full; give it more room or lower max_memory")
+        return _ArenaFullError(f"{what}: /dev/shm is full ({_room_of_shm()}); give it more room, or end what else fills it")
     if status == MEMDB_REVOKED:
         return _SnapshotExpired(f"{what}: the snapshot was revoked")
     if status == MEMDB_DAMAGED:

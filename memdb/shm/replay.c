@@ -7,6 +7,7 @@
 #include "replay.h"
 
 #define RECLAIM_EVERY 64u
+#define RECLAIM_BYTES (UINT64_C(1) << 20) /* retired and not reclaimed: what waits is taken from the memory that the rebuild may have */
 #define AHEAD 16u /* operations */
 
 void memdb_outcome_key(uint8_t key[MEMDB_OUTCOME_KEY], const uint8_t client_id[16], uint64_t request)
@@ -192,7 +193,17 @@ static int reserve_record(memdb_store *store, const memdb_record *record)
     return status;
 }
 
-static int replay_commit(memdb_store *store, const memdb_record *record, uint64_t turn)
+/* A record may retire as much as it writes: what is retired is counted, not records. `standing`: what the last look has left. */
+static void replay_reclaim(memdb_store *store, uint64_t turn, uint64_t *standing)
+{
+    bool full = memdb_store_retired(store) >= *standing + RECLAIM_BYTES;
+    if (!full && turn % RECLAIM_EVERY != 0)
+        return;
+    memdb_store_reclaim(store, full ? SIZE_MAX : RECLAIM_EVERY * 4);
+    *standing = memdb_store_retired(store);
+}
+
+static int replay_commit(memdb_store *store, const memdb_record *record)
 {
     const struct memdb_record_header *header = &record->header;
     int status = reserve_record(store, record);
@@ -202,8 +213,6 @@ static int replay_commit(memdb_store *store, const memdb_record *record, uint64_
     if (status != MEMDB_OK)
         return status;
     memdb_store_publish(store, header->lsn);
-    if (turn % RECLAIM_EVERY == 0)
-        memdb_store_reclaim(store, RECLAIM_EVERY * 4);
     return MEMDB_OK;
 }
 
@@ -229,6 +238,7 @@ static void note_commit(const memdb_record *record, memdb_replay_result *out)
 int memdb_replay_segment(memdb_store *store, const uint8_t *segment, uint64_t len, uint64_t offset, uint64_t salt, uint64_t after_lsn,
                          uint64_t up_to_lsn, memdb_a64 *progress, memdb_replay_result *out)
 {
+    uint64_t standing = 0;
     memset(out, 0, sizeof *out);
     out->end_offset = offset;
     for (uint64_t turn = 1;; turn++) {
@@ -241,9 +251,11 @@ int memdb_replay_segment(memdb_store *store, const uint8_t *segment, uint64_t le
             if (lsn <= out->last_lsn || lsn > MEMDB_LSN_MASK)
                 return MEMDB_DAMAGED;
             if (lsn > after_lsn && lsn <= up_to_lsn) {
-                int status = store == NULL ? MEMDB_OK : replay_commit(store, &record, turn);
+                int status = store == NULL ? MEMDB_OK : replay_commit(store, &record);
                 if (status != MEMDB_OK)
                     return status;
+                if (store != NULL)
+                    replay_reclaim(store, turn, &standing);
                 out->records++;
             }
             note_commit(&record, out);

@@ -158,7 +158,7 @@ static int try_reserve(memdb_store *s, uint64_t bytes, uint64_t new_keys, enum m
 int memdb_store_reserve(memdb_store *s, uint64_t bytes, uint64_t new_keys, enum memdb_purpose purpose)
 {
     int status = try_reserve(s, bytes, new_keys, purpose);
-    for (int round = 0; status == MEMDB_FULL && round < 4; round++) { /* prune, wait for no one, look again */
+    for (int round = 0; (status == MEMDB_FULL || status == MEMDB_SHM_FULL) && round < 4; round++) { /* prune, wait for no one, look again */
         if (!memdb_store_reclaim_pending(s))
             break;
         memdb_store_reclaim(s, SIZE_MAX);
@@ -423,6 +423,8 @@ uint64_t memdb_store_delete_range(memdb_store *s, const void *start, size_t star
 }
 
 /* ---------------------------------------------------------------- publishing --------------------------- */
+
+uint64_t memdb_store_retired(const memdb_store *s) { return s->retired_bytes; }
 
 void memdb_store_figures(memdb_store *s)
 {

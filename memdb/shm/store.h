@@ -111,6 +111,7 @@ void memdb_store_publish(memdb_store *, uint64_t lsn);
  * could make progress now (0: nothing to do until a pin goes). Call often: after publishes and before parking. */
 size_t memdb_store_reclaim(memdb_store *, size_t budget);
 void memdb_store_figures(memdb_store *); /* stores the header's figures; publishing does so, too */
+uint64_t memdb_store_retired(const memdb_store *); /* bytes that wait for reclaim */
 bool memdb_store_reclaim_pending(memdb_store *); /* anything waiting for grace or for a pin at all */
 
 /* An ops payload (ops.h) into buf (cap >= 8; one of MEMDB_FRAME_MAX holds any key) that deletes up to max_keys keys which have expired at

@@ -340,8 +340,7 @@ cdef class Handle(Attached):
         if status == C_FULL:
             return self._arena_full(out.detail or None, limit)
         if status == C_SHM_FULL:
-            return DiskFullError("no room on /dev/shm for the arena to grow; nothing was done: free some shared memory, or "
-                                 "give the machine or container more", file="/dev/shm")
+            return self._shm_full(out.detail or None, c_arena_margin(c_load_relaxed(&client.view.header.reserved_bytes)))
         if status == C_TOO_LARGE:
             return transaction_too_large("more than allowed", self.max_transaction)
         if status == C_LOG_FAILED:  # it was in the log, which has failed (rule L5)
@@ -362,6 +361,10 @@ cdef class Handle(Attached):
         """The error of a full arena, as far as it is known here."""
         return ArenaFullError(f"the arena is at its limit: max_memory is {limit} bytes and the write needs more",
                               needed=needed, limit=limit)
+
+    def _shm_full(self, needed, margin):
+        """The error where /dev/shm has no room for the arena to grow, as far as it is known here."""
+        return ArenaFullError(f"/dev/shm is full: the arena can't grow and leave {margin} bytes free there", needed=needed)
 
     # ---- outcomes
 

@@ -1,0 +1,1 @@
+"""The hard cases of life as a tier of the harness."""
