@@ -16,7 +16,7 @@ import psutil
 import memdb
 from stress import load
 from stress.bench import Bench, RowFunction, answer, worker
-from stress.group import kill_group, pids
+from stress.chaos.group import kill_group, pids
 from stress.measure import Row
 
 _IDLE_SECONDS = 10.0

@@ -8,6 +8,7 @@ Invariants:
   daemonic parent.
 * The started process gets an environment in which only this package's own directory is on the path, so that a
   ``memdb/`` in the caller's folder is never picked up, and no variable that would change how Python behaves.
+* A group that is killed before its door is open is started again, a few times: the opener sees a delay.
 * Of fifty openers one starts: the one that holds the starter byte of GROUP while nobody holds the group byte.
 """
 
@@ -33,6 +34,10 @@ _NOT_HANDED_ON: Final = (
     "PYTHONPROFILEIMPORTTIME",
     "PYTHONVERBOSE",
 )
+
+
+_STARTS: Final = 3
+"""How often a group is started that ends before it could say why: it was killed, or it crashes."""
 
 
 def start_group(
@@ -65,6 +70,34 @@ def start_group(
 
 
 def _spawn(path: str, options: EngineOptions, deadline: float, memory_only: bool) -> bool:
+    for _ in range(_STARTS):
+        answer, code = _spawn_once(path, options, deadline, memory_only)
+        if answer is not None:
+            break
+        if code > 0:  # it did not come so far as to leave us: the interpreter or the package is not there
+            raise _not_started(path)
+    else:
+        raise _not_started(path)
+    if "error" in answer:
+        raise errors.from_wire(answer["error"]).of(path)
+    return bool(answer.get("ok"))
+
+
+def _not_started(path: str) -> errors.EngineDied:
+    return errors.EngineDied(
+        f"the engine of {path} ended before it was ready; {path}/engine.log says why if it came "
+        f"that far, and `{interpreter()} -P -m memdb.actors.group` must be runnable (MEMDB_PYTHON "
+        "names another interpreter)",
+        log_file=os.path.join(path, "engine.log"),
+    )
+
+
+def _spawn_once(
+    path: str, options: EngineOptions, deadline: float, memory_only: bool
+) -> tuple[wire.Message | None, int]:
+    """What it answers, None if it ended without a word; and the exit code of what was started first (below 0:
+    it was killed)."""
+    answer: wire.Message | None = None
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
@@ -82,18 +115,11 @@ def _spawn(path: str, options: EngineOptions, deadline: float, memory_only: bool
         try:
             wire.send(ours, {"options": options.to_wire(), "memory_only": memory_only}, deadline)
             answer = wire.receive(ours, bytearray(), [], deadline)
-        except (wire.Disconnected, BrokenPipeError) as error:
-            raise errors.EngineDied(
-                f"the engine of {path} ended before it was ready; {path}/engine.log says why if it came "
-                f"that far, and `{interpreter()} -P -m memdb.actors.group` must be runnable (MEMDB_PYTHON "
-                "names another interpreter)",
-                log_file=os.path.join(path, "engine.log"),
-            ) from error
+        except (wire.Disconnected, BrokenPipeError):
+            pass
         finally:
-            process.wait()  # it ends as soon as it has forked; never later than the answer
-    if "error" in answer:
-        raise errors.from_wire(answer["error"]).of(path)
-    return bool(answer.get("ok"))
+            code = process.wait()  # it ends as soon as it has forked; never later than the answer
+    return answer, code
 
 
 def interpreter() -> str:

@@ -213,10 +213,14 @@ def _judge_log(files: Files, manifest: Manifest, checkpoint_lsn: int, mode: str)
     needed = [one for one in manifest.segments if one.end is None or one.end.lsn > checkpoint_lsn]
     durable = max([manifest.durable_lsn, checkpoint_lsn, *(one.lsn for one in manifest.checkpoints)])
     pieces: list[_Piece] = []
-    reached = checkpoint_lsn
+    reached = _after_fence(manifest, needed, checkpoint_lsn)
     for position, entry in enumerate(needed):
         last = position == len(needed) - 1
         try:
+            if _counts_for_nothing(entry):
+                _refuse_gap(entry, reached)
+                reached = max(reached, entry.end.lsn if entry.end else 0)
+                continue
             piece = _judge_one(files, entry, known, durable if last else 0, reached, manifest)
         except CorruptionError:
             if mode != "until_damage":
@@ -236,9 +240,38 @@ def _judge_log(files: Files, manifest: Manifest, checkpoint_lsn: int, mode: str)
     return pieces, _ends(pieces), []
 
 
-def _judge_one(
-    files: Files, entry: SegmentEntry, known: frozenset[bytes], durable: int, reached: int, manifest: Manifest
-) -> _Piece:
+def _after_fence(manifest: Manifest, needed: list[SegmentEntry], checkpoint_lsn: int) -> int:
+    """Up to where nothing can be missing before the first segment that is needed: the checkpoint, or, if it
+    holds more than the failed segment in front of that one, its beginning.
+
+    More than a failed log is known to hold, of what is numbered below the next one's beginning, only the
+    checkpoint of the way back has: all that was published then (rule L5). Numbers above were given to nobody.
+    """
+    if not needed:
+        return checkpoint_lsn
+    before = max(
+        (one for one in manifest.segments if one.number < needed[0].number), default=None, key=_number
+    )
+    if (
+        before is None
+        or before.end is None
+        or before.end.kind != "fenced"
+        or checkpoint_lsn <= before.end.lsn
+    ):
+        return checkpoint_lsn
+    return max(checkpoint_lsn, needed[0].after_lsn)
+
+
+def _number(entry: SegmentEntry) -> int:
+    return entry.number
+
+
+def _counts_for_nothing(entry: SegmentEntry) -> bool:
+    """Was it fenced at its beginning, because none of its bytes were known durable? They may be anything."""
+    return entry.end is not None and entry.end.kind == "fenced" and entry.end.offset <= kernel.SEGMENT_HEADER
+
+
+def _refuse_gap(entry: SegmentEntry, reached: int) -> None:
     path = segments.path_of(entry.number)
     if entry.follows > reached:
         raise CorruptionError(
@@ -248,6 +281,13 @@ def _judge_one(
             0,
             reached + 1,
         )
+
+
+def _judge_one(
+    files: Files, entry: SegmentEntry, known: frozenset[bytes], durable: int, reached: int, manifest: Manifest
+) -> _Piece:
+    path = segments.path_of(entry.number)
+    _refuse_gap(entry, reached)
     try:
         file = files.open(path)
     except FileNotFoundError as error:

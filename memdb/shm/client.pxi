@@ -21,6 +21,7 @@ from memdb.errors import (
     Error,
     ForkedHandleError,
     LogFailed,
+    OpenTimeout,
     OutcomeUnknown,
     ReadOnlyError,
     SnapshotExpired,

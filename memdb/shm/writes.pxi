@@ -267,7 +267,7 @@ cdef class Handle(Attached):
         """A request that was sent can't be settled, because no writer was found again."""
         client.withdraw(number, False, C_ENTRY_REPEAT)
         self.note_unsettled(client, number)
-        if isinstance(error, Timeout):
+        if isinstance(error, (Timeout, OpenTimeout)):
             raise self.unknown(client, number, f"because no writer came back in time: {error}") from error
         self.add_note(client, number, error)
         return 0

@@ -5,6 +5,7 @@ import errno
 import pytest
 from durability.rig import Killed, Machine, key
 
+from memdb.errors import CorruptionError
 from memdb.shm import _kernel as kernel
 
 
@@ -12,16 +13,7 @@ def _failed() -> Machine:
     machine = Machine().start()
     machine.set("safe", b"1", "full")
 
-    def fail(kind: str, path: str) -> None:
-        if kind == "datasync" and path.startswith("wal/"):
-            raise OSError(errno.EIO, "broken disk")
-
-    machine.files.on_operation = fail
-    machine.settle(machine.submit([{"op": "set", "key": key("lost"), "value": b"2\0"}], "full"))
-    if machine.event != "failed":
-        assert machine.engine.run(0.0) == "failed"
-    machine.files.on_operation = None
-    return machine
+    return _fail(machine)
 
 
 @pytest.mark.parametrize("dies_at", range(1, 30, 3))
@@ -53,6 +45,66 @@ def test_dying_on_the_way_back_leaves_the_old_file_alone(dies_at: int) -> None:
             assert now is None or now == before[name], f"{name} was written to after it had failed"
     after = second.reboot(second.files.crash(lambda path, sector: False)).start()
     assert after.names() == {**visible, "new": b"3"}
+
+
+@pytest.mark.parametrize("way", ["of the writer itself", "of its successor"])
+@pytest.mark.parametrize("later", ["nothing", "a commit", "a checkpoint", "a second failure"])
+def test_what_was_published_and_never_synced_survives_the_death_of_all(way: str, later: str) -> None:
+    """The old file is fenced below it, the checkpoint of the way back has it, and the new log begins far
+    above both: recovery took that for a gap in the log, and refused."""
+    machine = Machine().start()
+    machine.set("safe", b"1", "full")
+    machine.set("written", b"2", "os")
+    machine = _way_back(_fail(machine), way)
+    expected = {"safe": b"1", "written": b"2"}
+    if later == "a second failure":
+        machine = _way_back(_fail(machine), way)
+    elif later != "nothing":
+        machine.set("new", b"3", "os")
+        expected["new"] = b"3"
+    if later == "a checkpoint":
+        machine.engine.checkpoint()
+        machine.engine.clear_wal()
+        machine.engine.rotate()
+    after = machine.reboot().start()
+    assert {name: one for name, one in after.names().items() if name != "lost"} == expected
+    again = after.reboot(after.files.crash(lambda path, sector: False)).start()
+    assert again.names() == after.names()
+
+
+def test_of_a_published_commit_that_only_a_damaged_checkpoint_has_recovery_says_so() -> None:
+    machine = Machine().start()
+    machine.set("safe", b"1", "full")
+    machine.engine.checkpoint()
+    machine.set("written", b"2", "os")
+    machine = _way_back(_fail(machine), "of the writer itself")
+    newest = max(machine.files.listdir("checkpoints"))
+    files = machine.files.survivor()
+    files.damage(f"checkpoints/{newest}", 4200)
+    with pytest.raises(CorruptionError, match="gap"):
+        machine.reboot(files).start()
+
+
+def _fail(machine: Machine) -> Machine:
+    """Its next sync fails."""
+
+    def fail(kind: str, path: str) -> None:
+        if kind == "datasync" and path.startswith("wal/"):
+            raise OSError(errno.EIO, "broken disk")
+
+    machine.files.on_operation = fail
+    machine.settle(machine.submit([{"op": "set", "key": key("lost"), "value": b"2\0"}], "full"))
+    if machine.event != "failed":
+        assert machine.engine.run(0.0) == "failed"
+    machine.files.on_operation = None
+    return machine
+
+
+def _way_back(machine: Machine, way: str) -> Machine:
+    if way == "of its successor":
+        return machine.successor().start()
+    machine.engine.way_back()
+    return machine
 
 
 def test_writing_given_up_is_no_failed_log() -> None:
