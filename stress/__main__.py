@@ -8,6 +8,7 @@ import sys
 from stress import bench
 from stress.chaos import command as chaos
 from stress.chaos import points
+from stress.histories import command as histories
 
 
 def main() -> int:
@@ -19,6 +20,9 @@ def main() -> int:
         commands.add_parser("chaos", help="real processes are killed while an oracle watches")
     )
     points.add_arguments(commands.add_parser("points", help="a kill before and after every durable step"))
+    histories.add_arguments(
+        commands.add_parser("histories", help="clients write down what they see, checkers judge it")
+    )
     arguments = parser.parse_args()
     return int(arguments.function(arguments))
 
