@@ -1,5 +1,5 @@
-"""A client that writes down what it does: `python -m stress.histories.client DIRECTORY FILE NUMBER SEED LEVELS
-TIMEOUT`.
+"""A client that writes down what it does: ``python -m stress.histories.client`` and, in this order,
+directory, file, number, seed, levels with commas between them, time-out in seconds.
 
 Owns: the workload and the lines of its file. Invariants:
 

@@ -150,7 +150,8 @@ class Round:
             return False  # its actors end with it, and commits of level memory may
         else:
             victims = [victim]
-        return any([kill(now[role]) for role in victims if role in now])
+        killed = [role for role in victims if role in now and kill(now[role])]
+        return bool(killed)
 
     def _stop_one(self) -> None:
         """Stops any process for a moment: what it was doing is late."""
@@ -166,7 +167,7 @@ class Round:
     def _last_look(self, database: memdb.Database) -> Operation:
         begun = monotonic_ns()
         with database.snapshot() as snapshot:
-            everything = {key: value for key, value in snapshot.items()}
+            everything = dict(snapshot.items())
             at = snapshot.lsn
         steps: list[list[Any]] = [
             ["range", "", "~", None, [list(pair) for pair in everything.items()]],

@@ -1,4 +1,4 @@
-"""Which record of the log is which operation: gives LSNs to single calls, and outcomes to what died under way.
+"""Which record of the log is which operation: so single calls get LSNs, and what died under way its outcome.
 
 Owns: the match of a write-ahead log with what clients said they did. A client does one thing after another,
 so its records come in the order of its operations; a record has to hold what the operation wrote.

@@ -26,6 +26,7 @@ from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from histories.history import Operation
 
@@ -158,7 +159,7 @@ class Cycles:
     def _infer_dependencies(self) -> None:
         for key, order in self._order.items():
             writers = [self._writers.get(item) for item in order]
-            for before, after in zip(writers, writers[1:], strict=False):
+            for before, after in pairwise(writers):
                 self._depend(before, after, _WW)
             for reader, found in self._reads[key]:
                 if self._operations[reader].outcome in ("conflict", "not done"):
@@ -242,7 +243,7 @@ class Cycles:
         owed = self._is_owed
         for component in self._components(owed):
             cycle = self._cycle(component, owed)
-            kinds = [self._nodes[one].out[after] for one, after in zip(cycle, cycle[1:], strict=False)]
+            kinds = [self._nodes[one].out[after] for one, after in pairwise(cycle)]
             if kinds.count(_RW) != 1:  # else it was told as G-single
                 self._tell("G2", cycle)
 
@@ -337,7 +338,7 @@ class Cycles:
 
     def _tell(self, name: str, cycle: list[int]) -> None:
         told = []
-        for number, after in zip(cycle, cycle[1:], strict=False):
+        for number, after in pairwise(cycle):
             if self._nodes[number].operation is not None:
                 told.append(self._name(number))
             told.append(f"-{self._nodes[number].out.get(after, '?')}->")

@@ -19,7 +19,8 @@ def test_records_get_to_their_operations() -> None:
     history = [
         done(1, 1, ["set", "a", "x"], ["set", "b", "y"]),
         done(1, 2, ["delete", "z", False]),
-        done(1, 3, ["set", "m1", "x"], ["clear", "m", "n", 3], ["set", "m2", "v"], ["delete", "q", False], lsn=5),
+        done(1, 3, ["set", "m1", "x"], ["clear", "m", "n", 3], ["set", "m2", "v"], ["delete", "q", False],
+             lsn=5),
         done(2, 1, ["add", "n", 2, 2]),
         done(2, 2, ["append", "l", "i"]),
         done(2, 3, ["swap", "r", "a", "b", False]),

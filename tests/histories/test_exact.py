@@ -38,7 +38,7 @@ def test_a_sound_history_has_no_violation() -> None:
     assert exact.transactions == 6 and exact.model.values == {"zl": ["i"], "n": 4}
 
 
-A = ("set", "a", 1)
+A = ["set", "a", 1]
 UNSOUND: dict[str, tuple[list[Operation], str]] = {
     "dirty read": (
         [done("call", 1, 9, ["set", "a", 1], lsn=5), done("snapshot", 2, 3, ["get", "a", 1], at=4)],
@@ -152,11 +152,11 @@ UNSOUND: dict[str, tuple[list[Operation], str]] = {
         "true at no LSN",
     ),
     "a deletion of what is there finds nothing": (
-        [done("call", 1, 2, ["set", "a", 1], lsn=1), done("call", 3, 4, ["delete", "a", False], low=1, high=1)],
+        [done("call", 1, 2, A, lsn=1), done("call", 3, 4, ["delete", "a", False], low=1, high=1)],
         "true at no LSN",
     ),
     "a cleared range had nothing in it": (
-        [done("call", 1, 2, ["set", "a", 1], lsn=1), done("call", 3, 4, ["clear", "a", "b", 0], low=1, high=1)],
+        [done("call", 1, 2, A, lsn=1), done("call", 3, 4, ["clear", "a", "b", 0], low=1, high=1)],
         "true at no LSN",
     ),
 }  # fmt: skip
