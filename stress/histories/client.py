@@ -32,6 +32,7 @@ _ERA_NS = 400_000_000
 """How long lists, registers and counters are in use: then others are, so that none gets long."""
 _LISTS, _REGISTERS, _COUNTERS, _THINGS = 4, 2, 2, 40
 _HASTY_SECONDS = 5.0
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 Step = list[Any]
 
 
@@ -50,8 +51,9 @@ class Client:
         """What registers were last seen to hold, to be swapped."""
         self._pause = threading.Event()
         kinds: dict[Callable[[], None], int] = {
-            self._list_transaction: 34,
-            self._thing_transaction: 22,
+            self._list_transaction: 30,
+            self._thing_transaction: 14,
+            self._booking: 14,
             self._snapshot: 9,
             self._list_append: 4,
             self._register: 14,
@@ -68,7 +70,7 @@ class Client:
     # ------------------------------------------------------------------------------------------------- lines
 
     def _say(self, line: dict[str, Any]) -> None:
-        os.write(self._file, (json.dumps(line, separators=(",", ":")) + "\n").encode())
+        os.write(self._file, (_encode(line) + "\n").encode())
 
     def _say_who(self) -> None:
         """Under which name the engine knows this process now."""
@@ -233,6 +235,8 @@ class Client:
                 line["s"] = steps[:at]
                 gives_up = True
                 break
+        if self._random.random() < 0.3:
+            os.sched_yield()  # others come between
         self._say(line)
         if gives_up:
             tx.abort()
@@ -284,6 +288,15 @@ class Client:
                 steps.append([kind, key, self._fresh()])
             elif key not in written:
                 steps.append([kind, key])
+        self._transaction(steps)
+
+    def _booking(self) -> None:
+        """Looks at all of a row, and takes or leaves one place in it: each is news to all who looked."""
+        row = self._random.randrange(_THINGS // 10)
+        place = f"M{row}{self._random.randrange(10)}"
+        look: Step = ["count" if self._random.random() < 0.5 else "range", f"M{row}", f"M{row}:"]
+        steps: list[Step] = [look if look[0] == "count" else [*look, None]]
+        steps.append(["set", place, self._fresh()] if self._random.random() < 0.6 else ["delete", place])
         self._transaction(steps)
 
     def _snapshot(self) -> None:

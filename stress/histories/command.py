@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=float, default=20.0, help="of work, without the checks (default 20)"
     )
     parser.add_argument("--transactions", type=int, default=0, help="go on until so many were checked")
-    parser.add_argument("--clients", type=int, default=3, help="client processes at one time (default 3)")
+    parser.add_argument("--clients", type=int, default=4, help="client processes at one time (default 4)")
     parser.add_argument("--seed", type=int, default=None, help="of all choices; printed")
     parser.add_argument("--dir", type=Path, help="where the files go (default: a temporary directory)")
     parser.set_defaults(function=main)

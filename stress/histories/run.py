@@ -36,8 +36,8 @@ from stress.histories.files import read_client, read_log
 __all__ = ["Round", "judge"]
 
 _ROOT = Path(__file__).resolve().parents[2]
-_VICTIMS = {"writer": 8, "client": 5, "supervisor": 3, "checkpointer": 2, "reaper": 1, "group": 2, "stop": 3}
-_GAP_SECONDS = (0.1, 0.7)
+_VICTIMS = {"writer": 9, "client": 3, "supervisor": 2, "checkpointer": 1, "reaper": 1, "group": 2, "stop": 4}
+_GAP_SECONDS = (0.15, 0.9)
 _STOP_SECONDS = (0.02, 0.3)
 _END_SECONDS = 120.0
 
