@@ -220,6 +220,11 @@ class Client:
             case ["add", key, by]:
                 step.append(target.increment(key, by))
 
+    def _let_others_come(self, share: float) -> None:
+        """Between a snapshot and its use, now and then."""
+        if self._random.random() < share:
+            os.sched_yield()
+
     def _transaction(self, steps: list[Step]) -> None:
         isolation = self._random.choice(("serializable", "serializable", "snapshot"))
         gives_up = self._random.random() < 0.03
@@ -227,6 +232,7 @@ class Client:
         begun = monotonic_ns()
         tx = self._db.transaction(isolation=isolation, durability=self._level())
         line = {"P": self._number, "k": "transaction", "b": begun, "i": isolation, "at": tx.lsn, "s": steps}
+        self._let_others_come(0.3)
         for at, step in enumerate(steps):
             try:
                 self._run(step, tx)
@@ -235,8 +241,7 @@ class Client:
                 line["s"] = steps[:at]
                 gives_up = True
                 break
-        if self._random.random() < 0.3:
-            os.sched_yield()  # others come between
+        self._let_others_come(0.2)
         self._say(line)
         if gives_up:
             tx.abort()
@@ -308,6 +313,7 @@ class Client:
         done = 0
         with self._db.snapshot() as snapshot:
             at = snapshot.lsn
+            self._let_others_come(0.6)
             try:
                 for step in steps:
                     self._run(step, snapshot)
