@@ -28,8 +28,8 @@ import memdb
 __all__ = ["main"]
 
 _SETTLE_SECONDS = 60.0
-_ERA_NS = 400_000_000
-"""How long lists, registers and counters are in use: then others are, so that none gets long."""
+_FULL = 40
+"""Items of a list, after which all go over to other lists, registers and counters: none gets long."""
 _LISTS, _REGISTERS, _COUNTERS, _THINGS = 4, 2, 2, 40
 _HASTY_SECONDS = 5.0
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -45,7 +45,8 @@ class Client:
         self._db, self._file, self._client = database, file, number
         self._random = random.Random(seed)
         self._levels = levels
-        self._number = self._items = 0
+        self._number = self._items = self._era = 0
+        self._full = False
         self._id = b""
         self._values: dict[str, Any] = {}
         """What registers were last seen to hold, to be swapped."""
@@ -65,7 +66,13 @@ class Client:
     def act(self) -> None:
         """One operation."""
         self._number += 1
-        self._random.choices(self._kinds, self._weights)[0]()
+        self._era = self._db.get("E", 0)
+        if self._full:
+            self._full = False
+            era, level = self._era + 1, self._level()
+            self._call([["set", "E", era]], lambda: [self._db.set("E", era, durability=level) and era])
+        else:
+            self._random.choices(self._kinds, self._weights)[0]()
 
     # ------------------------------------------------------------------------------------------------- lines
 
@@ -121,11 +128,8 @@ class Client:
             self._pause.wait(0.003)  # it is a question that is asked again, not a wait for an event
         return "ok" if done else "not done"
 
-    def _era(self) -> int:
-        return monotonic_ns() // _ERA_NS
-
     def _list(self, number: int | None = None) -> str:
-        return f"L{self._era()}.{self._random.randrange(_LISTS) if number is None else number}"
+        return f"L{self._era}.{self._random.randrange(_LISTS) if number is None else number}"
 
     def _list_append(self) -> None:
         key, item, db = self._list(), self._fresh(), self._db
@@ -138,7 +142,7 @@ class Client:
         self._call([["append", key, item]], call)
 
     def _register(self) -> None:
-        key, db = f"R{self._era()}.{self._random.randrange(_REGISTERS)}", self._db
+        key, db = f"R{self._era}.{self._random.randrange(_REGISTERS)}", self._db
         kind = self._random.choices(("get", "set", "swap", "delete"), (40, 30, 25, 5))[0]
         level = self._level()
         if kind == "get":
@@ -161,7 +165,7 @@ class Client:
             self._values.clear()
 
     def _counter(self) -> None:
-        key, db = f"C{self._era()}.{self._random.randrange(_COUNTERS)}", self._db
+        key, db = f"C{self._era}.{self._random.randrange(_COUNTERS)}", self._db
         if self._random.random() < 0.25:
             self._call([["get", key, UNHEARD]], lambda: [db.get(key)])
             return
@@ -204,7 +208,9 @@ class Client:
         """One step in a transaction or snapshot; its answer is added to it."""
         match step:
             case ["get", key]:
-                step.append(target.get(key))
+                found = target.get(key)
+                self._full |= isinstance(found, list) and len(found) >= _FULL
+                step.append(found)
             case ["range", start, stop, limit]:
                 step.append([list(pair) for pair in target.range(start, stop, limit=limit)])
             case ["count", start, stop]:
@@ -226,7 +232,7 @@ class Client:
             os.sched_yield()
 
     def _transaction(self, steps: list[Step]) -> None:
-        isolation = self._random.choice(("serializable", "serializable", "snapshot"))
+        isolation: Any = self._random.choice(("serializable", "serializable", "snapshot"))
         gives_up = self._random.random() < 0.03
         self._say_who()
         begun = monotonic_ns()
@@ -260,7 +266,7 @@ class Client:
 
     def _list_transaction(self) -> None:
         choose = self._random
-        lists = [f"L{self._era()}.{one}" for one in choose.sample(range(_LISTS), choose.randrange(1, 4))]
+        lists = [f"L{self._era}.{one}" for one in choose.sample(range(_LISTS), choose.randrange(1, 4))]
         steps: list[Step] = [["get", key] for key in lists]
         for key in choose.sample(lists, choose.choice((0, 1, 1, min(2, len(lists))))):
             steps.append(["append", key, self._fresh()])

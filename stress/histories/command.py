@@ -10,6 +10,7 @@ import random
 import sys
 import tempfile
 from collections import Counter
+from math import ceil
 from pathlib import Path
 from time import monotonic
 
@@ -17,7 +18,7 @@ from stress.histories.run import Round
 
 __all__ = ["add_arguments", "main"]
 
-_ROUND_SECONDS = 10.0
+_ROUND_SECONDS = 15.0
 _SHOWN = 20
 
 
@@ -41,9 +42,9 @@ def main(arguments: argparse.Namespace) -> int:
     choose = random.Random(seed)
     totals: Counter[str] = Counter()
     kills: Counter[str] = Counter()
+    seconds = arguments.seconds / max(2, ceil(arguments.seconds / _ROUND_SECONDS)) or _ROUND_SECONDS
     worked, begun, number, sound, problems = 0.0, monotonic(), 0, 0, list[str]()
     while worked < arguments.seconds or totals["operations"] < arguments.transactions:
-        seconds = min(_ROUND_SECONDS, max(arguments.seconds - worked, 0.0) or _ROUND_SECONDS)
         one = Round(
             home / f"round-{number}",
             choose.randrange(1 << 30),

@@ -61,14 +61,14 @@ def attribute(
         if record.client not in known:
             _find_owner(record, waiting, known)
         queue = waiting.get(known.get(record.client, -1), deque())
-        operation = _take(record, queue)
-        if operation is None:
+        found = _take(record, queue)
+        if found is None:
             told = f"; expected {queue[0].name} {queue[0].steps}" if queue else ""
             wrong.append(f"LSN {record.lsn} of {record.client}: nobody wrote {record.changes}{told}"[:1500])
             continue
-        if operation.lsn not in (None, record.lsn):
-            wrong.append(f"{operation.name} was told LSN {operation.lsn}, and the log has {record.lsn}")
-        operation.lsn = record.lsn
+        if found.lsn not in (None, record.lsn):
+            wrong.append(f"{found.name} was told LSN {found.lsn}, and the log has {record.lsn}")
+        found.lsn = record.lsn
     return wrong
 
 

@@ -301,7 +301,7 @@ class Cycles:
                     if work:
                         low[work[-1][0]] = min(low[work[-1][0]], low[number])
                     if low[number] == index[number]:
-                        component = []
+                        component: list[int] = []
                         while not component or component[-1] != number:
                             component.append(stack.pop())
                             stacked.discard(component[-1])

@@ -127,7 +127,7 @@ def test_a_long_serial_history_is_sound_and_one_swap_in_it_is_found() -> None:
     choose = random.Random(4)
     lists: dict[str, str] = dict.fromkeys("pqrs", "")
     history = []
-    for at in range(4000):
+    for at in range(2000):
         if at % 500 == 499:
             lists = {chr(ord(max(lists)) + 1 + n): "" for n in range(4)}
         read, written = choose.sample(sorted(lists), 2)
@@ -135,7 +135,7 @@ def test_a_long_serial_history_is_sound_and_one_swap_in_it_is_found() -> None:
         history.append(txn(("r", read, lists[read]), ("a", written, item), begun=2 * at, ended=2 * at + 5))
         lists[written] += item
     checker = Cycles(history)
-    assert checker.run() == [] and checker.edges > 8000
+    assert checker.run() == [] and checker.edges > 4000
     reads = [one for one in history if len(one.steps[0][2]) > 40]
     victim = reads[len(reads) // 2]
     victim.steps[0][2] = victim.steps[0][2][:-20]
