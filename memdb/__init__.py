@@ -19,6 +19,7 @@ from memdb.errors import (
     ConflictError,
     ContainerMismatch,
     CorruptionError,
+    DiskError,
     DiskFullError,
     EngineDied,
     Error,
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
         checkpoint_dirty_keys: int
         keep_checkpoints: int
         keep_segments: int
-        recovery: Literal["strict", "until_damage"]
+        recovery: Literal["strict", "until_damage", "salvage"]
         query_workers: int
         linger: float | None
         snapshot_max_age: float
@@ -105,6 +106,7 @@ __all__ = [
     "ContainerMismatch",
     "CorruptionError",
     "Database",
+    "DiskError",
     "DiskFullError",
     "DiskUsage",
     "EngineDied",

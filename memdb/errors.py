@@ -22,6 +22,7 @@ __all__ = [
     "ConflictError",
     "ContainerMismatch",
     "CorruptionError",
+    "DiskError",
     "DiskFullError",
     "EngineDied",
     "Error",
@@ -347,14 +348,24 @@ class DiskFullError(_FileError):
         super().__init__(message, file=file, errno=errno)
 
 
+class DiskError(_FileError):
+    """The file system refused something to the engine; nothing that counts was changed. ``file``,
+    ``errno``."""
+
+    code = "disk"
+
+
 # ---------------------------------------------------------------------------------------------------- damage
 
 
 class CorruptionError(Error):
-    """Bytes that can't be: damaged by something else than a crash. ``file``, byte ``offset``, ``lsn``."""
+    """Bytes that can't be: damaged by something else than a crash. ``file``, byte ``offset``, ``lsn``.
+
+    ``command``: what to run next, where a directory can't be opened; it changes nothing by itself.
+    """
 
     code = "corruption"
-    attributes = ("file", "offset", "lsn")
+    attributes = ("file", "offset", "lsn", "command")
 
     def __init__(
         self,
@@ -362,14 +373,16 @@ class CorruptionError(Error):
         file: str | None = None,
         offset: int | None = None,
         lsn: int | None = None,
+        command: str | None = None,
     ) -> None:
         super().__init__(message)
         self.file = file
         self.offset = offset
         self.lsn = lsn
+        self.command = command
 
     def __str__(self) -> str:
-        known = [(name, getattr(self, name)) for name in self.attributes]
+        known = [(name, getattr(self, name)) for name in ("file", "offset", "lsn")]
         facts = ", ".join(f"{name} {value}" for name, value in known if value is not None)
         return f"{self.message} ({facts})" if facts else self.message
 

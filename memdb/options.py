@@ -254,11 +254,11 @@ class EngineOptions:
     keep_segments: int = _option(
         5, _count(0, 1_000_000), "", "log segments kept beyond those that a checkpoint needs"
     )
-    recovery: Literal["strict", "until_damage"] = _option(
+    recovery: Literal["strict", "until_damage", "salvage"] = _option(
         "strict",
-        _choice("strict", "until_damage", later=("salvage",)),
+        _choice("strict", "until_damage", "salvage"),
         "",
-        "at damage `strict` refuses to open, `until_damage` opens what was before it; "
+        "at damage `strict` refuses to open, `until_damage` opens what was before it, `salvage` skips it; "
         "what is left out is in `db.info().recovery`",
     )
     query_workers: int = _option(0, _workers(), "", "processes of the reader pool")

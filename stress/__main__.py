@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import argparse
 import sys
+from types import ModuleType
 
 from stress import bench
 from stress.chaos import command as chaos
 from stress.chaos import points
+from stress.damage import command as damage
+from stress.deaths import command as deaths
+from stress.defects import command as defects
 from stress.histories import command as histories
+from stress.states import command as states
+
+COMMANDS: dict[str, tuple[ModuleType, str]] = {
+    "bench": (bench, "the figures, each beside its peer in one run"),
+    "chaos": (chaos, "real processes are killed while an oracle watches"),
+    "points": (points, "a kill before and after every durable step"),
+    "states": (states, "every crash state of recorded workloads, recovered and compared"),
+    "damage": (damage, "every way in which the files can be damaged"),
+    "deaths": (deaths, "owners of slots and rings are killed and stopped"),
+    "defects": (defects, "is every seeded defect caught, and by what?"),
+    "histories": (histories, "clients write down what they see, checkers judge it"),
+}
 
 
 def main() -> int:
     """Parses the command line and runs one of them."""
     parser = argparse.ArgumentParser(prog="python -m stress", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    bench.add_arguments(commands.add_parser("bench", help="the figures, each beside its peer in one run"))
-    chaos.add_arguments(
-        commands.add_parser("chaos", help="real processes are killed while an oracle watches")
-    )
-    points.add_arguments(commands.add_parser("points", help="a kill before and after every durable step"))
-    histories.add_arguments(
-        commands.add_parser("histories", help="clients write down what they see, checkers judge it")
-    )
+    for name, (module, text) in COMMANDS.items():
+        of_command = commands.add_parser(name, help=text)
+        module.add_arguments(of_command)
+        of_command.set_defaults(function=module.main)
     arguments = parser.parse_args()
     return int(arguments.function(arguments))
 

@@ -33,6 +33,7 @@ CASES: list[tuple[Error, type[BaseException]]] = [
     (errors.SnapshotExpired("e", lsn=7), Exception),
     (errors.ArenaFullError("e", needed=100, limit=10, pins=[(7, "python", 1.5, 4096)]), MemoryError),
     (errors.DiskFullError("e", file="wal/3.log"), OSError),
+    (errors.DiskError("e", file="wal/3.log", errno=errno.EIO), OSError),
     (errors.CorruptionError("e", "wal/3.log", 512, 99), Exception),
     (errors.LogFailed("e", file="wal/3.log", errno=errno.EIO, first_lsn=4, last_lsn=9), OSError),
     (errors.EngineDied("e", exit_code=65, log_file="engine.log"), Exception),

@@ -101,7 +101,6 @@ def test_an_unknown_option_is_a_type_error_as_in_python() -> None:
     [
         ("durability", "fsync"),
         ("recovery", "lenient"),
-        ("recovery", "salvage"),
         ("query_workers", 1),
         ("keep_checkpoints", 1),
         ("keep_segments", -1),
@@ -153,8 +152,6 @@ def test_values_of_wrong_type(name: str, value: object) -> None:
 
 
 def test_what_comes_later_is_said_so() -> None:
-    with pytest.raises(ValueError, match="later version"):
-        parse(recovery="salvage")
     with pytest.raises(ValueError, match="later version"):
         parse(query_workers=4)
 

@@ -10,7 +10,6 @@ Invariants:
 * One job at a time; killed at any point it leaves at most a file that no manifest names.
 """
 
-import errno
 import logging
 import os
 import signal
@@ -22,6 +21,7 @@ from memdb.actors.processes import EXIT_ORPHANED, Post, call_at_death
 from memdb.actors.segments import GroupSegments
 from memdb.actors.wire import Message
 from memdb.durability import checkpoints, judge, manifest, segments
+from memdb.durability.failures import disk_error
 from memdb.durability.files import Files, RealFiles
 from memdb.options import EngineOptions
 from memdb.shm import _kernel
@@ -137,17 +137,13 @@ def _perform(worker: _Checkpointer, message: Message) -> Message:
     except errors.Error as error:
         return {"error": error.to_wire()}
     except OSError as error:
-        return {"error": _file_error(error).to_wire()}
-
-
-def _file_error(error: OSError) -> errors.Error:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return errors.DiskFullError(
-            "no room on the disk for the checkpoint; nothing is lost, the log keeps what it would have held: "
-            "free some space there, and call checkpoint() again or wait for the next one",
-            file="checkpoints",
+        what = (
+            "the checkpoint could not be written"
+            if message["op"] == "checkpoint"
+            else "check() could not read"
         )
-    return errors.Error(f"the checkpoint could not be written: {error}; see engine.log")
+        then = "nothing is lost, the log keeps what it would have held, and the next one is tried by itself"
+        return {"error": disk_error(error, what, file="checkpoints", then=then).to_wire()}
 
 
 def main(post: Post, job: Job) -> int:

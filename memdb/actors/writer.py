@@ -13,7 +13,6 @@ Invariants:
 * Without a supervisor it writes what it holds to the log and ends.
 """
 
-import errno
 import logging
 import os
 import queue
@@ -38,6 +37,7 @@ from memdb.actors.processes import (
 from memdb.actors.segments import GroupSegments
 from memdb.actors.wire import Message
 from memdb.durability.engine import DurableEngine, EngineSegments, ViewsStand
+from memdb.durability.failures import disk_error
 from memdb.durability.files import RealClock, RealFiles
 from memdb.options import EngineOptions
 from memdb.shm import _kernel
@@ -147,7 +147,7 @@ class _Writer:
         except errors.Error as error:
             reply = {"error": error.to_wire()}
         except OSError as error:
-            reply = {"error": _file_error(error).to_wire()}
+            reply = {"error": disk_error(error, f"{message['op']} was refused by the file system").to_wire()}
         self._post.send("answer", id=message["id"], **reply)
 
     def _perform(self, message: Message) -> Message:
@@ -185,15 +185,6 @@ def add_lease(engine: DurableEngine, client_id: bytes, fd: int, system: bool) ->
     mapping = _kernel.Mapping(fd, _kernel.lease_bytes(), writable=True)
     os.close(fd)
     engine.add_lease(mapping, client_id, system=system)
-
-
-def _file_error(error: OSError) -> errors.Error:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return errors.DiskFullError(
-            f"no room on the disk of the database: {error}. Free some space there and try again",
-            file=None if error.filename is None else os.fsdecode(error.filename),
-        )
-    return errors.Error(f"the file system refuses: {error}")
 
 
 def _no_room_to_map(error: OSError) -> errors.Error:
@@ -293,7 +284,8 @@ def main(post: Post, job: Job) -> int:
         post.send("refused", error=error.to_wire())
         return EXIT_REFUSED
     except OSError as error:
-        post.send("refused", error=_file_error(error).to_wire())
+        refusal = disk_error(error, "the database can't be opened", then="nothing was changed that counts")
+        post.send("refused", error=refusal.to_wire())
         return EXIT_REFUSED
     writer = _Writer(post, job, engine)
     signal.signal(signal.SIGTERM, writer.drain)

@@ -32,6 +32,7 @@ NO_MEANS: dict[str, str] = {
     "delete": "no such key",
     "check": "it found problems",
     "demo": "something was lost",
+    "recover": "something is left out",
     "doctor": "there is a problem",
     "shell": "from a pipe: a key was missing, a condition did not hold, or a transaction was left open",
 }
@@ -46,8 +47,8 @@ EXIT_CODES: dict[int, str] = {
     PLACE: "the database can't be opened or reached: no such directory, not a database, no permission, "
     "no answer in time",
     LIMIT: "refused for now: a limit, a full disk or memory, a conflict, a time-out; "
-    "`serve`: another engine runs",
-    DAMAGE: "damage, or an engine that can't run: see `memdb check` and engine.log",
+    "`serve`, `recover`: an engine runs",
+    DAMAGE: "damage, or an engine that can't run: see `memdb check`, `memdb recover` and engine.log",
     INTERRUPTED: "interrupted by Ctrl-C (`serve`, `top` and a shell on a terminal end with 0)",
     UNREAD: "the reader of stdout has gone, as `head` does once it has enough",
 }

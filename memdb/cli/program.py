@@ -19,6 +19,7 @@ from memdb.cli.doctor import doctor, gc
 from memdb.cli.dump import checkpoint, wal
 from memdb.cli.engine import check, compact, info, stop
 from memdb.cli.opening import opened
+from memdb.cli.recover import recover
 from memdb.cli.serve import serve
 from memdb.cli.shell import shell
 from memdb.cli.watching import readers, top
@@ -201,7 +202,7 @@ def _print_scan(rows: list[tuple[Any, Any]], shown: int, may_note: bool, keys_on
         output.err().print(f"{shown} keys shown; there are more: use --limit, --start or --json")
 
 
-for command in (info, readers, top, check, compact, serve, shell, stop, doctor, gc, wal, checkpoint):
+for command in (info, readers, top, check, recover, compact, serve, shell, stop, doctor, gc, wal, checkpoint):
     main.add_command(command)
 
 

@@ -13,6 +13,7 @@ Invariants:
 
 import hashlib
 import os
+import re
 import secrets
 import struct
 import time
@@ -29,6 +30,7 @@ from memdb.shm import _kernel as kernel
 __all__ = [
     "CheckpointHeader",
     "blocks",
+    "entry_of",
     "load",
     "read_footer",
     "read_header",
@@ -46,6 +48,7 @@ _HEADER: Final = struct.Struct("<8sII16sQQQI")  # magic, format, zero, database,
 _FOOTER: Final = struct.Struct("<8sQQQQ16sII")  # magic, lsn, keys, blocks, bytes of blocks, digest, zero, crc
 _BLOCK: Final = struct.Struct("<IIQQII")
 FOOTER_BYTES: Final = _FOOTER.size
+_OURS: Final = re.compile(r"[0-9]{20}\.(ckpt|tmp)")
 _SHARE: Final = 0.1
 """Part of one core that the writing of a checkpoint takes on a machine of few cores (rule L6)."""
 
@@ -138,6 +141,13 @@ def write(files: Files, reader: kernel.Reader, plan: Mapping[str, Any]) -> dict[
         "digest": entry.digest,
         "reason": plan.get("reason", ""),
     }
+
+
+def entry_of(meta: Mapping[str, Any]) -> CheckpointEntry:
+    """The manifest's entry for what ``write`` has written."""
+    return CheckpointEntry(
+        meta["lsn"], meta["keys"], meta["bytes"], meta["time_us"], meta["salt"], bytes(meta["digest"])
+    )
 
 
 def _write_blocks(
@@ -300,7 +310,7 @@ def load(files: Files, entry: CheckpointEntry, store: kernel.Store, *, threads: 
 
 def remove_leftovers(files: Files, named: frozenset[str]) -> list[str]:
     """Deletes what no manifest names (a checkpointer died, a checkpoint was retired); the paths."""
-    gone = [f"checkpoints/{name}" for name in files.listdir("checkpoints")]
+    gone = [f"checkpoints/{name}" for name in files.listdir("checkpoints") if _OURS.fullmatch(name)]
     gone = [path for path in gone if path not in named]
     for path in gone:
         files.unlink(path)

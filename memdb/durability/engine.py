@@ -12,16 +12,15 @@ Invariants:
 Who: the commit thread calls everything; interrupt() may be called by any thread.
 """
 
-import errno
-import os
 from dataclasses import replace
 from typing import Any, Final
 
-from memdb.durability import figures
-from memdb.durability.opening import DISK_FULL, ENDING, FAR, RETRY, SERVING, Opening, entry_of
+from memdb.durability import checkpoints, figures
+from memdb.durability.failures import disk_error
+from memdb.durability.opening import ENDING, FAR, RETRY, SERVING, Opening
 from memdb.durability.pressure import AGES_APART, settle
 from memdb.durability.rebuild import PUNCH_FROM, EngineSegments, ViewsStand
-from memdb.errors import ArenaFullError, DiskFullError, Error, LogFailed
+from memdb.errors import ArenaFullError, Error, LogFailed
 from memdb.shm import _kernel as kernel
 
 __all__ = ["DurableEngine", "EngineSegments", "ViewsStand"]
@@ -110,12 +109,9 @@ class DurableEngine(Opening):
         except LogFailed as error:
             self._note_failure(error)
         except OSError as error:
-            if error.errno in DISK_FULL:
-                self._note_failure(DiskFullError(f"no room for the next log segment: {error}", file="wal"))
-            else:
-                self._note_failure(
-                    LogFailed(f"the next log segment could not be made: {error}", errno=error.errno)
-                )
+            rest = "reads and deletes go on" if self._wal.takes_deletes else "reads go on"
+            then = f"{rest}, other commits are refused, and it is tried again every {RETRY:g} s"
+            self._note_failure(disk_error(error, "the next log segment could not be made", then=then))
         return self._failure is None
 
     def _relieve(self) -> None:
@@ -194,14 +190,10 @@ class DurableEngine(Opening):
 
     def _log_failure(self) -> LogFailed:
         now = self.commit.figures()
-        if self._wal.failure is None:
-            code = now["log_errno"] or errno.EIO
-            self._wal.failure = LogFailed(
-                f"a write of the log failed: {os.strerror(code)}", file="wal", errno=code
-            )
-        self._wal.failure.first_lsn = self._wal.durable_lsn + 1
-        self._wal.failure.last_lsn = now["applied_lsn"]
-        return self._wal.failure
+        failure = self._wal.write_failed(self.commit)
+        failure.first_lsn = self._wal.durable_lsn + 1
+        failure.last_lsn = now["applied_lsn"]
+        return failure
 
     def _try_way_back(self) -> None:
         try:
@@ -222,7 +214,7 @@ class DurableEngine(Opening):
             else:
                 self._wal.begin(self.commit, *self._begin_later)
                 self._begin_later = None
-            self.commit.read_only(kernel.STATUS_OK)
+            self.commit.read_only(kernel.STATUS_OK, False)
             return self._recovered()
         logbuf = self._segs.logbuf
         if logbuf is None:
@@ -230,7 +222,7 @@ class DurableEngine(Opening):
         self._refuse_over_views("beginning a new log")
         published = int(self.store.published)
         entry = self._way_back_checkpoint(published)
-        now, found = self.commit.figures(), self._wal.current
+        now, found = self.commit.figures(), self._wal.reached
         number = now["segment"]
         image = kernel.logbuf_image(logbuf, number)
         base = max(now["applied_lsn"], now["lsn_limit"], found.lsn_limit)
@@ -243,9 +235,8 @@ class DurableEngine(Opening):
             self._way_back_from_disk(after, base, error, lambda: self.store.open(published))
             return self._recovered()
         self._wal.detach(self.commit)
-        self._wal.failure = None
         commit = self._make_commit(store, base)
-        self._wal.begin(commit, base, after)
+        self._wal.begin_anew(commit, base, after, entry.lsn)
         self._wal.durable_lsn = base
         self._install(store, commit, base)
         self._show()
@@ -265,7 +256,8 @@ class DurableEngine(Opening):
 
     def sync(self) -> int:
         """Makes all that was committed durable, with its mark in the log; the LSN. LogFailed."""
-        self._refuse_failed()
+        if isinstance(self._failure, LogFailed) or not self._wal.takes_deletes:
+            self._refuse_failed()  # else the disk is full, and what was deleted since can be synced
         if not self._options.logged:
             return int(self.store.published)
         try:
@@ -333,9 +325,8 @@ class DurableEngine(Opening):
             )
 
     def _drain(self) -> None:
-        """Steps until nothing that was taken, or left by a client that has gone, waits for an answer. With
-        the intake closed, this ends.
-        """
+        """Steps until nothing that was taken, or left by a client that has gone, waits for an answer: with
+        the intake closed, this ends."""
         while True:
             event = self.commit.step()
             if event == -kernel.EVENT_ROTATE:
@@ -375,11 +366,12 @@ class DurableEngine(Opening):
 
     def checkpoint_finished(self, meta: dict[str, Any]) -> int:
         """Makes a written checkpoint count, and retires what this allows; its LSN. LogFailed, OSError."""
-        entry = entry_of(meta)
+        entry = checkpoints.entry_of(meta)
         self._refuse_failed()
         if entry.lsn > self._wal.durable_lsn:
             self.sync()
         now = self._wal.current
+        self._triggers.said(self._clock.monotonic())  # should the disk refuse it, the next is not far
         self._wal.store(replace(now.with_checkpoint(entry), durable_lsn=max(now.durable_lsn, entry.lsn)))
         self._wal.apply_retention(self._options.keep_checkpoints, self._options.keep_segments)
         self._checkpoint_taken()
@@ -388,7 +380,7 @@ class DurableEngine(Opening):
     def checkpoint_failed(self, error: Error) -> None:
         """A checkpoint could not be written: the log stays as it is; tried again at the next trigger."""
         self._log.error("a checkpoint failed: %s", error)
-        self._checkpoint_taken()
+        self._triggers.said(self._clock.monotonic())
 
     def _checkpoint_taken(self) -> None:
         self._triggers.settled(self._clock.monotonic(), self.commit.figures())

@@ -8,19 +8,21 @@ Invariants:
 * What is durable is what ``datasync`` (bytes, size) and ``sync_dir`` (names) have returned for; nothing else
   is assumed. ``MemoryFiles`` keeps exactly that apart, by sectors of 512 bytes, so that a test can take away
   the rest.
-* ``MemoryFiles.on_operation`` is called before every change: a test counts, kills or fails there. A sync
-  that fails there loses what it should have written, as the page cache does: it stays readable, and a later
-  sync that succeeds does not make it durable.
+* ``MemoryFiles.on_operation`` is called before every change, and ``on_read`` before everything else: a test
+  counts, kills or fails there; ``on_write`` says how many bytes of a write are taken. A sync that fails there
+  loses what it should have written, as the page cache does: it stays readable, and a later sync that succeeds
+  does not make it durable.
 * The kernel's loop writes the log through ``File.descriptor`` by itself. A file that has a ``watcher`` tells
   it of these writes, so that nothing goes past the seam unseen.
 """
 
 import abc
+import contextlib
 import errno
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -118,7 +120,7 @@ class File(abc.ABC):
         while view:
             done = self.pwrite(view, offset)
             if done <= 0:
-                raise OSError(errno.ENOSPC, f"a write to {self.path} made no progress")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
             view, offset = view[done:], offset + done
 
     def fill_zeros(self, start: int, end: int) -> None:
@@ -160,6 +162,10 @@ class Files(abc.ABC):
     def identity(self) -> tuple[int, int]:
         """(device, inode) of the directory."""
 
+    def place(self) -> str:
+        """The directory's path now, for messages and commands that people run."""
+        return "DIRECTORY"
+
     def exists(self, path: str) -> bool:
         directory, _, name = path.rpartition("/")
         return name in self.listdir(directory)
@@ -177,18 +183,35 @@ class Files(abc.ABC):
 
     def write_durably(self, path: str, data: bytes) -> None:
         """Creates or replaces ``path``: beside it, synced, renamed, its directory synced."""
-        beside = f"{path}.tmp"
-        file = self.open(beside, write=True, create=True)
+        self.prepare(path, data)
+        self.replace(path)
+
+    def prepare(self, path: str, data: bytes) -> None:
+        """The first half of `write_durably`: what needs room on the disk."""
+        file = self.open(f"{path}.tmp", write=True, create=True)
         try:
             file.write_all(data, 0)
             file.datasync()
         finally:
             file.close()
-        self.rename(beside, path)
+
+    def replace(self, path: str) -> None:
+        """The second half of `write_durably`: what was prepared takes the place."""
+        self.rename(f"{path}.tmp", path)
         self.sync_dir(path.rpartition("/")[0])
 
 
 # ------------------------------------------------------------------------------------------------------ real
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Errors of calls that know a descriptor only name the file, too."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        raise
 
 
 class _RealFile(File):
@@ -197,6 +220,10 @@ class _RealFile(File):
         self.descriptor: int = descriptor
 
     def pread(self, length: int, offset: int) -> bytes:
+        with _named(self.path):
+            return self._pread(length, offset)
+
+    def _pread(self, length: int, offset: int) -> bytes:
         parts = []
         while length > 0:
             part = os.pread(self.descriptor, length, offset)
@@ -208,21 +235,25 @@ class _RealFile(File):
 
     def pread_into(self, buffer: memoryview, offset: int) -> int:
         done = 0
-        while done < len(buffer):
-            got = os.preadv(self.descriptor, [buffer[done:]], offset + done)
-            if got == 0:
-                break
-            done += got
+        with _named(self.path):
+            while done < len(buffer):
+                got = os.preadv(self.descriptor, [buffer[done:]], offset + done)
+                if got == 0:
+                    break
+                done += got
         return done
 
     def pwrite(self, data: bytes | memoryview, offset: int) -> int:
-        return os.pwrite(self.descriptor, data, offset)
+        with _named(self.path):
+            return os.pwrite(self.descriptor, data, offset)
 
     def datasync(self) -> None:
-        os.fdatasync(self.descriptor)
+        with _named(self.path):
+            os.fdatasync(self.descriptor)
 
     def size(self) -> int:
-        return os.fstat(self.descriptor).st_size
+        with _named(self.path):
+            return os.fstat(self.descriptor).st_size
 
     def close(self) -> None:
         if self.descriptor >= 0:
@@ -261,7 +292,8 @@ class RealFiles(Files):
         except FileNotFoundError:
             return []
         try:
-            return sorted(os.listdir(descriptor))
+            with _named(directory):
+                return sorted(os.listdir(descriptor))
         finally:
             os.close(descriptor)
 
@@ -283,9 +315,13 @@ class RealFiles(Files):
     def sync_dir(self, directory: str = "") -> None:
         descriptor = self._directory(directory)
         try:
-            os.fsync(descriptor)
+            with _named(directory):
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def place(self) -> str:
+        return os.readlink(f"/proc/self/fd/{self.dir_fd}")
 
     def identity(self) -> tuple[int, int]:
         status = os.fstat(self.dir_fd)
@@ -308,7 +344,7 @@ class _MemoryFile(File):
         self.path, self._files, self._node = path, files, node
 
     def pread(self, length: int, offset: int) -> bytes:
-        self._files.check_alive()
+        self._files.reading("pread", self.path)
         return bytes(self._node.current[offset : offset + length])
 
     def pread_into(self, buffer: memoryview, offset: int) -> int:
@@ -318,6 +354,8 @@ class _MemoryFile(File):
 
     def pwrite(self, data: bytes | memoryview, offset: int) -> int:
         self._files.operation("pwrite", self.path)
+        if self._files.on_write is not None:
+            data = memoryview(data)[: self._files.on_write(self.path, len(data))]
         with self._files.lock:
             node = self._node
             if len(node.current) < offset:
@@ -340,7 +378,7 @@ class _MemoryFile(File):
             _make_durable(self._node)
 
     def size(self) -> int:
-        self._files.check_alive()
+        self._files.reading("size", self.path)
         return len(self._node.current)
 
     def close(self) -> None:
@@ -369,6 +407,8 @@ class MemoryFiles(Files):
         self.dead: BaseException | None = None
         self.operations = 0
         self.on_operation: Callable[[str, str], None] | None = None
+        self.on_read: Callable[[str, str], None] | None = None
+        self.on_write: Callable[[str, int], int] | None = None
 
     # -- what tests do --
 
@@ -385,6 +425,12 @@ class MemoryFiles(Files):
             except BaseException as error:
                 self.dead = error
                 raise
+
+    def reading(self, kind: str, path: str) -> None:
+        """Lets the test's hook fail a call that changes nothing: open, pread, size, listdir."""
+        self.check_alive()
+        if self.on_read is not None:
+            self.on_read(kind, path)
 
     def check_alive(self) -> None:
         if self.dead is not None:
@@ -440,10 +486,11 @@ class MemoryFiles(Files):
 
     def open(self, path: str, *, write: bool = False, create: bool = False) -> File:
         if not create:
-            self.check_alive()
+            self.reading("open", path)
             if path not in self._names:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
             return _MemoryFile(self, path, self._names[path])
+        self.unlink(path)
         self.operation("create", path)
         if path.rpartition("/")[0] not in self._directories:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -451,7 +498,7 @@ class MemoryFiles(Files):
         return _MemoryFile(self, path, self._names[path])
 
     def listdir(self, directory: str = "") -> list[str]:
-        self.check_alive()
+        self.reading("listdir", directory)
         prefix = f"{directory}/" if directory else ""
         names = {
             path[len(prefix) :] for path in (*self._names, *self._directories) if path.startswith(prefix)

@@ -7,8 +7,10 @@ Invariants:
 * D is the highest durable LSN that any valid record or mark tells, also behind a hole. A hole at or below D
   is damage.
 * Above D a hole is a tear, cut there, even if valid records follow; but a bad record without a whole aligned
-  sector of zeros can't be a tear in zero-filled space, and is damage.
+  sector of zeros can't be a tear in zero-filled space, and is damage. What a record has of the sector that it
+  begins in counts as one: that sector may be on disk as it was when only the record before it was written.
 * Checksums come before versions: only a record that checks can be too new.
+* A segment has its full size before its first record: one that is shorter was cut by something else.
 """
 
 from dataclasses import dataclass
@@ -68,7 +70,7 @@ def judge_ended(image: bytes, path: str, entry: SegmentEntry) -> Judgement:
     why = "" if whole else "a record that was durable is damaged or gone"
     return Judgement(
         "whole" if whole else "damaged",
-        scan.end_offset,
+        min(scan.end_offset, len(image)),
         scan.last_lsn,
         scan.last_crc,
         scan.durable_lsn,
@@ -83,13 +85,15 @@ def judge_open(image: bytes, path: str, entry: SegmentEntry, durable_lsn: int) -
     """The segment that was written when the writer ended. ``durable_lsn``: D as known from elsewhere."""
     scan = kernel.replay_scan(image, kernel.SEGMENT_HEADER, entry.salt)
     _refuse_newer(scan, image, path, entry)
-    hole = scan.end_offset
+    hole = min(scan.end_offset, len(image))
     stray_end = kernel.last_nonzero(image, hole)
     durable, limit, highest = scan_beyond(image, hole, entry.salt) if stray_end > hole else (0, 0, 0)
     durable = max(durable, durable_lsn, scan.durable_lsn)
     last_lsn = max(scan.last_lsn, entry.after_lsn)
     why = ""
-    if durable > last_lsn:
+    if len(image) < entry.capacity:  # made whole, zeros and all, before it was used
+        why = f"the file ends at byte {len(image)} of {entry.capacity}"
+    elif durable > last_lsn:
         why = f"LSN {durable} was durable, the log can be read up to {last_lsn}"
     elif stray_end > hole and scan.verdict != kernel.RECORD_END and not _can_be_torn(image, scan, entry.salt):
         why = "a record is bad, and no sector of zeros in it: a crash does not do that"
@@ -126,8 +130,7 @@ def damage(path: str, judgement: Judgement, entry: SegmentEntry) -> CorruptionEr
     """The error for a damaged segment."""
     lsn = max(judgement.last_lsn, entry.after_lsn) + 1
     return CorruptionError(
-        f"{path} is damaged: {judgement.why}. Restore the file from a backup, or open with "
-        f"recovery='until_damage' to go on with what comes before LSN {lsn}",
+        f"{path} is damaged from byte {judgement.end} on, where LSN {lsn} should be: {judgement.why}",
         path,
         judgement.end,
         lsn,

@@ -16,16 +16,16 @@ only jobs from its queue. Between them: ``_condition`` (sync results), ``_spare_
 
 import errno
 import logging
-import os
 import queue
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from memdb.durability import checkpoints, manifest, retention, segments
+from memdb.durability import manifest, quarantine, retention, segments
+from memdb.durability.failures import log_failed
 from memdb.durability.files import Clock, File, Files, Watcher
-from memdb.durability.manifest import Manifest, SegmentEnd, SegmentEntry
+from memdb.durability.manifest import CheckpointEntry, Manifest, SegmentEnd, SegmentEntry
 from memdb.errors import CorruptionError, LogFailed
 from memdb.options import EngineOptions
 from memdb.shm import _kernel as kernel
@@ -56,6 +56,10 @@ class SegmentLog:
         self._spare_lock = threading.Lock()
         self._taken = 0  # the newest segment that is in use
         self._unnamed: Manifest | None = None  # names the segment that was begun; not stored yet
+        self.risked_checkpoints: tuple[CheckpointEntry, ...] = ()
+        """Named by manifests whose storing has failed: perhaps one of them counts, so none is replaced."""
+        self._ended: Manifest | None = None  # the open segment was ended, and its successor is not whole yet
+        self._risked = 0  # newest segment of a manifest whose storing has failed: perhaps it counts
         self._spare: tuple[File, segments.SegmentHeader] | None = None
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._sync_thread: threading.Thread | None = None
@@ -70,10 +74,29 @@ class SegmentLog:
             raise ValueError("the database has no manifest yet")
         return self.manifest
 
+    @property
+    def reached(self) -> Manifest:
+        """The manifest in force, or what it lacks of a change of segments that was begun."""
+        return self._unnamed or self._ended or self.current
+
+    @property
+    def takes_deletes(self) -> bool:
+        """May commits go into the open segment while no next one can be made?"""
+        return self._unnamed is None and bool(self._open) and self.failure is None
+
     def store(self, after: Manifest) -> None:
-        """Makes ``after`` the truth."""
-        manifest.store(self.files, after)
-        self.manifest = after
+        """Makes ``after`` the truth. OSError: it may or may not be."""
+        manifest.prepare(self.files, after)
+        self._put_in_force(after)
+
+    def _put_in_force(self, after: Manifest) -> None:
+        try:
+            manifest.put_in_force(self.files)
+        except OSError:
+            self._risked = max(self._risked, after.next_segment - 1)
+            self.risked_checkpoints += after.checkpoints
+            raise
+        self.manifest, self.risked_checkpoints = after, ()
 
     # ------------------------------------------------------------------------------------------ segments
 
@@ -82,23 +105,46 @@ class SegmentLog:
         left out. ``follows``: the LSN of the state that its commits are applied to.
 
         ``after``: the next manifest but for the new segment; it is stored here, so that this is where a
-        recovery counts. OSError: the disk is full; called again with the same commit loop it goes on where it
+        recovery counts. OSError: not done; called again with the same commit loop it goes on where it
         stopped.
         """
         if self._unnamed is None:
             self._unnamed = self._begin(commit, base, after, follows)
         self.store(self._unnamed)
         self._unnamed = None
-        remove_leftovers(self.files, self.current)  # before a spare is made, which no manifest names either
+        try:
+            # Before a spare is made, which no manifest names either.
+            for path in quarantine.remove_or_move(self.files, self.current):
+                self._log.warning("a file of another database was moved to %s", path)
+        except OSError as error:
+            self._log.warning("leftovers are left to the next start: %s", error)
         self._prepare_spare()
+
+    def begin_anew(self, commit: kernel.Commit, base: int, after: Manifest, follows: int) -> None:
+        """`begin` for another commit loop than the one whose log has failed. OSError: all is as it was
+        before."""
+        before = self._unnamed, self._ended, self.failure
+        self.forget_failure()
+        try:
+            self.begin(commit, base, after, follows)
+        except OSError:
+            self._unnamed, self._ended, self.failure = before
+            raise
+
+    def forget_failure(self) -> None:
+        """What has failed belongs to a commit loop that is given up."""
+        self._unnamed = self._ended = self.failure = None
 
     def _begin(self, commit: kernel.Commit, base: int, after: Manifest, follows: int) -> Manifest:
         previous = after.segments[-1] if after.segments else None
-        file, header = self._take_or_make(segments.FIRST_BYTES, 0, after.next_segment, after.database)
+        number = after.next_segment
+        if number <= self._risked:  # two on: the half of the failed segment is needed until the fence counts
+            number = self._risked + 2
+        file, header = self._take_or_make(segments.FIRST_BYTES, 0, number, after.database)
         link = kernel.Link(
             base + LSN_STEP,
             previous.number if previous else 0,
-            previous.end.lsn if previous and previous.end else 0,
+            follows,
             previous.end.crc if previous and previous.end else 0,
             after.term,
         )
@@ -109,7 +155,22 @@ class SegmentLog:
         return after.with_segment(entry, lsn_limit=link.lsn_limit)
 
     def rotate(self, commit: kernel.Commit) -> int:
-        """Seals the open segment and goes on in the next one; its number. OSError, LogFailed."""
+        """Seals the open segment and goes on in the next one; its number. LogFailed; OSError: not done, and
+        called again it goes on where it stopped."""
+        if self._unnamed is None:
+            self._unnamed = self._rotate(commit)
+            self._put_in_force(self._unnamed)
+        else:
+            self.store(self._unnamed)
+        self._unnamed = self._ended = None
+        number = self.current.segments[-1].number
+        self._close_old(number)
+        self._prepare_spare()
+        return number
+
+    def _rotate(self, commit: kernel.Commit) -> Manifest:
+        """The manifest that names the new segment, prepared. What needs room on the disk is done before
+        the old segment is left: where there is none, deletes go on in it."""
         figures = commit.figures()
         self.sync(commit)
         figures = commit.figures() | {"segment_needed": figures["segment_needed"]}
@@ -120,24 +181,38 @@ class SegmentLog:
         )
         limit = figures["applied_lsn"] + LSN_STEP
         link = kernel.Link(limit, figures["segment"], end.lsn, end.crc, now.term)
-        self._enter(commit, file, header, link, end.lsn)
         entry = SegmentEntry(header.number, header.salt, header.capacity, end.lsn, now.term)
-        self.store(
-            now.with_end(figures["segment"], end).with_segment(entry, lsn_limit=max(limit, now.lsn_limit))
-        )
-        self._close_old(header.number)
-        self._prepare_spare()
-        return header.number
+        ended = now.with_end(figures["segment"], end)
+        after = ended.with_segment(entry, lsn_limit=max(limit, now.lsn_limit))
+        try:
+            manifest.prepare(self.files, after)
+        except OSError:
+            self._put_back(file, header)
+            raise
+        self._ended = ended
+        self._enter(commit, file, header, link, end.lsn)
+        return after
 
-    def resume(self, commit: kernel.Commit, number: int, salt: int, capacity: int, link: kernel.Link) -> None:
+    def resume(
+        self,
+        commit: kernel.Commit,
+        number: int,
+        salt: int,
+        capacity: int,
+        link: kernel.Link,
+        unsynced: tuple[int, memoryview],
+    ) -> None:
         """Goes on in the segment of a dead writer, first writing and syncing what its file lacks (rule C4).
 
+        ``unsynced``: offset and bytes of what is not known durable. They are written again, same bytes, same
+        place: had a sync failed just before the writer died, the next one would succeed without writing them.
         If it died before it had named the segment in the manifest, it is named now.
         """
         now = self.current
         file = self.files.open(segments.path_of(number), write=True)
         self._open[number] = file
-        self._check(commit.resume_segment(number, self._sink(file)), "resume the log")
+        file.write_all(unsynced[1], unsynced[0])
+        self._check(commit, commit.resume_segment(number, self._sink(file)), "resume the log")
         self._datasync(file)
         self._synced[number] = commit.figures()["tail"]
         if all(one.number != number for one in now.segments):
@@ -156,7 +231,9 @@ class SegmentLog:
     def hand_over(self, commit: kernel.Commit) -> None:
         """Lets another commit loop of this writer go on in the open segment (compact)."""
         number = self.current.segments[-1].number
-        self._check(commit.resume_segment(number, self._sink(self._open[number])), "go on with the log")
+        self._check(
+            commit, commit.resume_segment(number, self._sink(self._open[number])), "go on with the log"
+        )
 
     def _end_offset(self, link: kernel.Link) -> int:
         """Where the record ends that a link names as its predecessor's last."""
@@ -183,9 +260,14 @@ class SegmentLog:
         """The next manifest after a failed log (rule L5).
 
         The old file counts as far as it is known durable (``durable`` bytes of its ``image``); what was
-        published beyond that is in the new checkpoint only. Numbers go on above ``base``.
+        published beyond that is in the new checkpoint only. Numbers go on above ``base``. If the file is
+        named
+        nowhere, nothing was committed into it, and all before it was durable.
         """
-        entry = next(one for one in now.segments if one.number == number)
+        entry = now.segments[-1]
+        if entry.number != number and entry.end is not None:
+            after = now.with_end(entry.number, replace(entry.end, lsn=base))
+            return replace(after, term=now.term + 1)
         scan = kernel.replay_scan(
             image[: max(durable, kernel.SEGMENT_HEADER)], kernel.SEGMENT_HEADER, entry.salt
         )
@@ -206,7 +288,7 @@ class SegmentLog:
         status = commit.open_segment(
             header.number, header.salt, header.capacity, header.encode(), link, self._sink(file)
         )
-        self._check(status, "open a segment")
+        self._check(commit, status, "open a segment")
         self._datasync(file)
         self._synced[header.number] = commit.figures()["written"]
         commit.set_lsn(base, link.lsn_limit)
@@ -231,6 +313,12 @@ class SegmentLog:
             doubled = segments.FIRST_BYTES // 2 if first else previous
             capacity = segments.next_capacity(doubled, self.options.segment_bytes, needed)
             return segments.create(self.files, database, number, capacity, self._clock.time_us())
+
+    def _put_back(self, file: File, header: segments.SegmentHeader) -> None:
+        """A segment that was taken and not begun is the spare again."""
+        with self._spare_lock:
+            self._spare = file, header
+            self._taken = header.number - 1
 
     def _prepare_spare(self) -> None:
         if not self.threads:
@@ -296,17 +384,20 @@ class SegmentLog:
             raise self._failed(file.path, error.errno or errno.EIO) from error
 
     def _failed(self, path: str, code: int) -> LogFailed:
-        self.failure = LogFailed(
-            f"a sync of {path} failed ({os.strerror(code)}): it is not tried again. "
-            "Reads go on; look at the disk",
-            file=path,
-            errno=code,
-        )
+        self.failure = log_failed(path, code, "sync")
         return self.failure
 
-    def _check(self, status: int, what: str) -> None:
+    def write_failed(self, commit: kernel.Commit) -> LogFailed:
+        """The commit loop could not write: the error, final for the file."""
+        if self.failure is None:
+            figures = commit.figures()
+            path = segments.path_of(figures["segment"])
+            self.failure = log_failed(path, figures["log_errno"] or errno.EIO, "write")
+        return self.failure
+
+    def _check(self, commit: kernel.Commit, status: int, what: str) -> None:
         if status == kernel.STATUS_LOG_FAILED:
-            raise LogFailed(f"the log could not be written: cannot {what}. Reads go on; look at the disk")
+            raise self.write_failed(commit)
         if status != kernel.STATUS_OK:
             raise CorruptionError(f"the log buffer is damaged: cannot {what} (kernel status {status})")
 
@@ -314,7 +405,7 @@ class SegmentLog:
         """Writes and syncs all that was appended; the LSN that is durable now. LogFailed."""
         if self.failure is not None:
             raise self.failure
-        self._check(commit.flush(), "write it")
+        self._check(commit, commit.flush(), "write it")
         figures = commit.figures()
         number, written = figures["segment"], figures["written"]
         if self._synced.get(number, 0) < written:
@@ -427,13 +518,3 @@ def _retired_checkpoints(files: Files, now: Manifest) -> list[str]:
     newest = max(named, default="")
     paths = [f"checkpoints/{name}" for name in files.listdir("checkpoints") if name.endswith(".ckpt")]
     return [path for path in paths if path not in named and path < newest]
-
-
-def remove_leftovers(files: Files, now: Manifest) -> None:
-    """At a start, when nothing else runs: deletes unfinished checkpoints and segments that are not the
-    log's."""
-    checkpoints.remove_leftovers(files, frozenset(one.path for one in now.checkpoints))
-    numbers = {one.number for one in now.segments}
-    for number in segments.segment_numbers(files):
-        if number not in numbers:
-            files.unlink(segments.path_of(number))

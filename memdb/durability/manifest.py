@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgpack
 
+from memdb.durability.advice import with_command
 from memdb.durability.files import Files
 from memdb.errors import CorruptionError, FormatTooNew, NotADatabase
 from memdb.shm import _kernel as kernel
@@ -178,9 +179,7 @@ def _typed(raw: dict[str, Any]) -> Manifest:
 
 
 def _damaged(why: str, offset: int) -> CorruptionError:
-    return CorruptionError(
-        f"MANIFEST is damaged: {why}; restore it from a backup (the data files are untouched)", PATH, offset
-    )
+    return CorruptionError(f"MANIFEST is damaged: {why} (the data files may be sound)", PATH, offset)
 
 
 def load(files: Files) -> Manifest | None:
@@ -190,16 +189,19 @@ def load(files: Files) -> Manifest | None:
     """
     data = files.read(PATH)
     if data is not None:
-        return decode(data)
+        try:
+            return decode(data)
+        except CorruptionError as error:
+            raise with_command(error, files, "salvage") from error
     stray = [f"wal/{name}" for name in files.listdir("wal")]
     stray += [f"checkpoints/{name}" for name in files.listdir("checkpoints")]
     if stray:
-        raise CorruptionError(
+        missing = CorruptionError(
             f"MANIFEST is missing beside data files ({stray[0]} and {len(stray) - 1} more): "
-            "this is no new database; "
-            "restore the MANIFEST, or move the files away to begin anew",
+            "this is no new database (to begin anew, move the files away)",
             PATH,
         )
+        raise with_command(missing, files, "salvage")
     foreign = [name for name in files.listdir() if name not in OURS]
     if foreign:
         raise NotADatabase(
@@ -207,6 +209,16 @@ def load(files: Files) -> Manifest | None:
             "give memdb a directory of its own"
         )
     return None
+
+
+def prepare(files: Files, manifest: Manifest) -> None:
+    """Does all of `store` that needs room on the disk; `put_in_force` does the rest."""
+    files.prepare(PATH, encode(manifest))
+
+
+def put_in_force(files: Files) -> None:
+    """Makes the manifest that was prepared the truth."""
+    files.replace(PATH)
 
 
 def store(files: Files, manifest: Manifest) -> None:

@@ -15,7 +15,6 @@ Invariants:
 * 4 and 6: what the log buffer held is in the file and synced before the store that has applied it is opened.
 """
 
-import errno
 import logging
 import os
 import threading
@@ -24,6 +23,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from memdb.durability import checkpoints, manifest, rebuild, recovery, segments
+from memdb.durability.failures import disk_error
 from memdb.durability.files import Clock, Files
 from memdb.durability.log import SegmentLog
 from memdb.durability.manifest import CheckpointEntry, Manifest
@@ -32,12 +32,11 @@ from memdb.durability.reaping import Reaping
 from memdb.durability.rebuild import EngineSegments, Generations
 from memdb.durability.recovery import RecoveryReport
 from memdb.durability.triggers import Triggers
-from memdb.errors import ArenaFullError, CorruptionError, DiskFullError, Error, LogFailed
+from memdb.errors import ArenaFullError, CorruptionError, DiskError, DiskFullError, Error, LogFailed
 from memdb.options import EngineOptions
 from memdb.shm import _kernel as kernel
 
 __all__ = [
-    "DISK_FULL",
     "ENDING",
     "FAR",
     "OLD_WAIT",
@@ -46,7 +45,6 @@ __all__ = [
     "RETRY",
     "SERVING",
     "Opening",
-    "entry_of",
 ]
 
 REBUILDING: Final = 1
@@ -58,7 +56,6 @@ _LOOK_EVERY: Final = 0.25
 _FORGOTTEN_AT_ONCE: Final = 64  # ranges in one commit
 RETRY: Final = 5.0
 """Seconds between attempts to begin a new log after a failure."""
-DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 OLD_WAIT: Final = 0.005
 """Seconds until the second look whether an old arena still has readers."""
 
@@ -163,7 +160,7 @@ class Opening:
         self._start_from_disk(flush=True)
 
     def _start_from_disk(self, *, flush: bool) -> None:
-        found, is_new = rebuild.load_or_create(self._files, self._clock, self._options)
+        found, is_new, made = rebuild.load_or_create(self._files, self._clock, self._options)
         if not self._options.logged:
             manifest.store(self._files, found)
             self._wal.manifest = found
@@ -187,6 +184,7 @@ class Opening:
                 self._segs.board,
                 self._mappings(),
                 threads=self._threads,
+                made=made,
             )
             store, base, found, self._report = (
                 recovered.store,
@@ -195,7 +193,7 @@ class Opening:
                 recovered.report,
             )
             follows = recovered.follows
-            if self._report.cuts:
+            if self._report.left_out:
                 kept = (*found.reports, recovery.summary(self._report, self._clock.time_us()))[-16:]
                 found = replace(found, reports=kept)
         commit = self._make_commit(store, base)
@@ -209,20 +207,19 @@ class Opening:
 
     def _begin_log(
         self, commit: kernel.Commit, base: int, after: Manifest, follows: int, is_new: bool
-    ) -> DiskFullError | None:
-        """A new segment; on a full disk none, and reads are served without it until there is room."""
+    ) -> DiskFullError | DiskError | None:
+        """A new segment; where the disk refuses it, reads are served without it until it can be made."""
         try:
             self._wal.begin(commit, base, after, follows)
         except OSError as error:
-            if is_new or isinstance(error, LogFailed) or error.errno not in DISK_FULL:
+            if is_new or isinstance(error, LogFailed):
                 raise
             self._begin_later = base, after, follows
             self._wal.manifest = manifest.load(self._files)
-            return DiskFullError(
-                f"the disk is full, and no log segment of {segments.FIRST_BYTES >> 10} KiB can be made: "
-                f"{error}. Reads go on, commits are refused; free some space there, which is seen within "
-                f"{RETRY:g} s",
-                file="wal",
+            return disk_error(
+                error,
+                f"no log segment of {segments.FIRST_BYTES >> 10} KiB can be made",
+                then=f"reads go on, commits are refused, and it is tried again every {RETRY:g} s",
             )
         return None
 
@@ -231,9 +228,8 @@ class Opening:
         self._log.error("commits are refused: %s", error)
         self._failure = error
         self._retry_at = self._clock.monotonic() + RETRY
-        self.commit.read_only(
-            kernel.STATUS_LOG_FAILED if isinstance(error, LogFailed) else kernel.STATUS_READ_ONLY
-        )
+        deletes = not isinstance(error, LogFailed) and self._wal.takes_deletes
+        self.commit.read_only(kernel.STATUS_READ_ONLY, deletes)
         self._phase(READ_ONLY)
 
     def _continue_arena(self) -> bool:
@@ -246,7 +242,7 @@ class Opening:
         halves = rebuild.buffer_halves(self._segs)
         if not halves:
             return False
-        number, salt, image, _ = halves[-1]
+        number, salt, image, synced = halves[-1]
         scan = kernel.replay_scan(image, kernel.SEGMENT_HEADER, salt)
         if scan.link is None or scan.end_offset != len(image):
             return False
@@ -265,7 +261,7 @@ class Opening:
             for half in kernel.logbuf_words(self._segs.logbuf)["halves"]
             if half["segment"] == number
         )
-        self._wal.resume(commit, number, salt, capacity, scan.link)
+        self._wal.resume(commit, number, salt, capacity, scan.link, (synced, image[synced:]))
         self._report = RecoveryReport("arena", lsn=lsn, records=records, keys=sum(store.figures()["counts"]))
         self._install(store, commit, lsn)
         self._show()
@@ -306,7 +302,7 @@ class Opening:
         # The failed half stays in the buffer: should this writer die before the manifest fences its file, the
         # next one needs it. Nothing of it is applied again: all its LSNs are at or below `base`.
         commit = self._make_commit(store, base)
-        self._wal.begin(commit, base, after, entry.lsn)
+        self._wal.begin_anew(commit, base, after, entry.lsn)
         self._report = RecoveryReport("arena", lsn=entry.lsn, keys=entry.keys, clean=False)
         self._install(store, commit, base)
         self._show()
@@ -330,7 +326,7 @@ class Opening:
             raise
         if self._commit is not None:
             self._wal.detach(self._commit)
-        self._wal.failure = None
+        self._wal.forget_failure()
         self._start_from_disk(flush=False)
 
     def _continue_unlogged(self) -> bool:
@@ -443,9 +439,9 @@ class Opening:
         """A checkpoint of the published state: the one that the manifest names already, if it reads through.
 
         Else a new one. A named file is not replaced while it is sound: until the next manifest is durable,
-        the old one is what counts.
+        the old one is what counts, or one whose storing has failed after it had been renamed.
         """
-        for entry in self._wal.current.checkpoints:
+        for entry in (*self._wal.current.checkpoints, *self._wal.risked_checkpoints):
             if entry.lsn == published:
                 try:
                     checkpoints.verify(self._files, entry)
@@ -453,7 +449,7 @@ class Opening:
                     self._log.error("the checkpoint is written again: %s", error)
                 else:
                     return entry
-        return entry_of(self._write_checkpoint(self._plan("way back"), generation))
+        return checkpoints.entry_of(self._write_checkpoint(self._plan("way back"), generation))
 
     def _write_checkpoint(self, plan: dict[str, Any], generation: int = 0) -> dict[str, Any]:
         parity = (generation or self.store.generation) & 1
@@ -463,10 +459,3 @@ class Opening:
             return checkpoints.write(self._files, reader, plan)
         finally:
             reader.close()
-
-
-def entry_of(meta: dict[str, Any]) -> CheckpointEntry:
-    """The manifest's entry for what checkpoints.write has written."""
-    return CheckpointEntry(
-        meta["lsn"], meta["keys"], meta["bytes"], meta["time_us"], meta["salt"], bytes(meta["digest"])
-    )

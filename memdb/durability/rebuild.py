@@ -24,6 +24,7 @@ from typing import Final
 from memdb.durability import manifest, recovery, segments
 from memdb.durability.files import Clock, Files
 from memdb.durability.manifest import Manifest
+from memdb.durability.reconstruct import Reconstruction
 from memdb.durability.recovery import Recovered, RecoveryReport
 from memdb.errors import ArenaFullError, CorruptionError, Error, OptionMismatch
 from memdb.options import EngineOptions
@@ -225,12 +226,14 @@ def create(files: Files, clock: Clock, *, logged: bool) -> Manifest:
     return replace(made, state="ready")
 
 
-def load_or_create(files: Files, clock: Clock, options: EngineOptions) -> tuple[Manifest, bool]:
-    """The manifest to start from and whether the database is new. All errors of manifest.load;
-    OptionMismatch."""
-    found = manifest.load(files)
+def load_or_create(
+    files: Files, clock: Clock, options: EngineOptions
+) -> tuple[Manifest, bool, Reconstruction | None]:
+    """The manifest to start from, whether the database is new, and how the manifest was made anew, if it was.
+    All errors of recovery.find_manifest; OptionMismatch."""
+    found, made = recovery.find_manifest(files, options.recovery)
     if found is None or found.state == "creating":
-        return create(files, clock, logged=options.logged), True
+        return create(files, clock, logged=options.logged), True, None
     if found.logged and not options.logged:
         raise OptionMismatch(
             "this database has a log: durability='none' is for a database of its own; "
@@ -238,8 +241,8 @@ def load_or_create(files: Files, clock: Clock, options: EngineOptions) -> tuple[
             mismatches=[("durability", "none", "memory, os or full")],
         )
     if not found.logged:  # nothing is on disk but this manifest
-        return create(files, clock, logged=options.logged), True
-    return found, False
+        return create(files, clock, logged=options.logged), True, None
+    return found, False, made
 
 
 def adopt(files: Files, found: Manifest) -> tuple[Manifest, bool]:
@@ -263,6 +266,7 @@ def recover(
     leases: Iterable[kernel.Mapping] = (),
     *,
     threads: bool = False,
+    made: Reconstruction | None = None,
 ) -> Recovered:
     """Recovery from disk into the next generation."""
     adopted, new_identity = adopt(files, found)
@@ -272,7 +276,12 @@ def recover(
     standing = list(leases)
     try:
         recovered = recovery.recover(
-            files, adopted, lambda: generations.make(generation, standing), options.recovery, threads=threads
+            files,
+            adopted,
+            lambda: generations.make(generation, standing),
+            options.recovery,
+            threads=threads,
+            made=made,
         )
     except ArenaFullError as error:
         if "/dev/shm" in error.message:
@@ -306,7 +315,7 @@ def from_arena(
 
 
 def buffer_halves(segs: EngineSegments) -> list[tuple[int, int, memoryview, int]]:
-    """(segment, salt, image up to its tail, written) of each used half, oldest first."""
+    """(segment, salt, image up to its tail, bytes known durable) of each used half, oldest first."""
     if segs.logbuf is None:
         return []
     words = kernel.logbuf_words(segs.logbuf)
@@ -316,7 +325,7 @@ def buffer_halves(segs: EngineSegments) -> list[tuple[int, int, memoryview, int]
             half["segment"],
             half["salt"],
             kernel.logbuf_image(segs.logbuf, half["segment"])[: half["tail"]],
-            half["written"],
+            half["synced"],
         )
         for half in sorted(used, key=lambda half: half["segment"])
     ]
@@ -349,15 +358,18 @@ def replay_buffer(segs: EngineSegments, store: kernel.Store, after_lsn: int) -> 
 def flush_log_buffer(files: Files, segs: EngineSegments, found: Manifest) -> None:
     """Writes and syncs what files of the log lack and the buffer has: same bytes, same place (rule C4).
 
-    A segment that the manifest does not name yet has no commits, and is left alone.
+    What was written and is not known durable is written again: a sync of it may have failed, and then the
+    next
+    one would succeed without writing it. A segment that the manifest does not name yet has no commits, and
+    is left alone.
     """
     named = {one.number: one.salt for one in found.segments if one.end is None}
-    for number, salt, image, written in buffer_halves(segs):
+    for number, salt, image, synced in buffer_halves(segs):
         if named.get(number) != salt:
             continue
         file = files.open(segments.path_of(number), write=True)
         try:
-            file.write_all(image[written:], written)
+            file.write_all(image[synced:], synced)
             file.datasync()
         finally:
             file.close()

@@ -4,13 +4,11 @@ Owns: the decision only. Pure functions over manifests; the caller stores the ne
 files after that, so a crash in between leaves files that no manifest names, never a manifest that names
 missing files.
 
-Invariants: at least two checkpoints are kept; a segment goes only when the *oldest* kept checkpoint reaches
-the next one's beginning, so that every commit in it is below. Of a failed one that is more: recovery has to
-know of its fence as long as a checkpoint below the next segment is kept.
+Invariants: at least two checkpoints are kept; a segment goes only when every commit in it is at or below the
+*oldest* kept checkpoint.
 """
 
 from dataclasses import replace
-from itertools import pairwise
 
 from memdb.durability.manifest import CheckpointEntry, Manifest
 
@@ -26,8 +24,8 @@ def retire(manifest: Manifest, keep_checkpoints: int, keep_segments: int) -> Man
     floor = kept[0].lsn
     segments = list(manifest.segments)
     needless = 0
-    for segment, following in pairwise(segments):
-        if segment.end is None or following.after_lsn > floor:
+    for segment in segments[:-1]:
+        if segment.end is None or segment.end.lsn > floor:
             break
         needless += 1
     return replace(

@@ -10,6 +10,7 @@ Invariants (rule L1):
   noticed.
 """
 
+import errno
 import secrets
 import struct
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ __all__ = [
     "create",
     "next_capacity",
     "path_of",
+    "read_around",
     "read_header",
     "segment_numbers",
 ]
@@ -34,6 +36,7 @@ FORMAT: Final = 1
 MAGIC: Final = b"MEMDBWAL"
 FIRST_BYTES: Final = 1 << 20
 _HEADER: Final = struct.Struct("<8sII16sQQQQI")
+_PAGE: Final = 4096
 HEADER_BYTES: Final[int] = kernel.SEGMENT_HEADER
 
 
@@ -93,6 +96,19 @@ def check_header(data: bytes, entry: SegmentEntry, known: frozenset[bytes]) -> N
         )
     if header.database not in known:
         raise CorruptionError(f"{path} belongs to another database ({header.database.hex()})", path, 16)
+
+
+def read_around(file: File, length: int, offset: int) -> bytes:
+    """As ``File.pread``, with zeros for what the disk refuses to give (EIO). For copies and for salvage."""
+    try:
+        return file.pread(length, offset)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+    if length <= _PAGE:
+        return bytes(length)
+    steps = range(offset, offset + length, _PAGE)
+    return b"".join(read_around(file, min(_PAGE, offset + length - at), at) for at in steps)
 
 
 def next_capacity(previous: int, segment_bytes: int, needed: int) -> int:

@@ -465,6 +465,23 @@ bool memdb_arena_gather(struct memdb_arena *a)
 
 /* ---------------------------------------------------------------- life --------------------------------- */
 
+/* Somebody may be attaching who was stopped for two generations. What memdb_view_attach checks is therefore never cleared: a segment that
+ * is formatted again gets the same magic, layout, sizes and parity, and that reader finds out by `published` that it is late. */
+static void format(struct memdb_arena_header *h, uint64_t size, uint64_t limit, uint64_t generation, uint64_t hash_seed)
+{
+    memdb_store_release(&h->ready, 0); /* SYNC: segment-ready */
+    memdb_store_sc(&h->published, 0);
+    memdb_store_relaxed(&h->generation, generation);
+    memdb_store_relaxed(&h->size, size);
+    memdb_store_relaxed(&h->limit, limit);
+    h->flags = 0;
+    h->hash_seed = hash_seed;
+    for (memdb_a64 *word = &h->time_floor; word < (memdb_a64 *)(h + 1); word++)
+        memdb_store_relaxed(word, 0);
+    memdb_store_relaxed(&h->layout, MEMDB_LAYOUT);
+    memdb_store_relaxed(&h->magic, MEMDB_ARENA_MAGIC);
+}
+
 int memdb_arena_create(struct memdb_arena **out, void *base, uint64_t size, int fd, uint64_t limit, uint64_t generation,
                        uint64_t hash_seed)
 {
@@ -495,18 +512,7 @@ int memdb_arena_create(struct memdb_arena **out, void *base, uint64_t size, int 
     for (uint32_t i = 0; i < a->first_page; i++)
         table[i].kind = PAGE_HEADER;
     a->frontier = a->first_page;
-    struct memdb_arena_header *h = base;
-    memdb_store_release(&h->ready, 0); /* SYNC: segment-ready */
-    memdb_store_sc(&h->published, 0);
-    memset(h, 0, offsetof(struct memdb_arena_header, ready));
-    h->layout = MEMDB_LAYOUT;
-    h->generation = generation;
-    h->size = size;
-    h->limit = limit;
-    h->hash_seed = hash_seed;
-    for (memdb_a64 *word = &h->time_floor; word < (memdb_a64 *)(h + 1); word++)
-        memdb_store_relaxed(word, 0);
-    h->magic = MEMDB_ARENA_MAGIC;
+    format(base, size, limit, generation, hash_seed);
     memdb_arena_figures(a);
     *out = a;
     return MEMDB_OK;
@@ -533,13 +539,18 @@ int memdb_view_attach(memdb_view *view, const void *base, uint64_t size, unsigne
         return MEMDB_DAMAGED;
     if (memdb_load_acquire(&h->ready) == 0) /* SYNC: segment-ready: what was written before it is whole */
         return MEMDB_AGAIN;
-    if (h->magic != MEMDB_ARENA_MAGIC)
+    if (memdb_load_relaxed(&h->magic) != MEMDB_ARENA_MAGIC)
         return MEMDB_DAMAGED;
-    if (h->layout != MEMDB_LAYOUT)
+    if (memdb_load_relaxed(&h->layout) != MEMDB_LAYOUT)
         return MEMDB_INVALID;
-    if (h->size > size || h->limit > h->size || (h->generation & 1) != parity)
+    uint64_t mapped = memdb_load_relaxed(&h->size);
+    if (mapped > size || memdb_load_relaxed(&h->limit) > mapped || (memdb_load_relaxed(&h->generation) & 1) != parity)
         return MEMDB_DAMAGED;
-    *view = (memdb_view){.header = h, .base = base, .size = h->size, .parity = parity};
+    view->header = h;
+    view->base = base;
+    view->size = mapped;
+    view->latest = NULL;
+    view->parity = parity;
     return MEMDB_OK;
 }
 

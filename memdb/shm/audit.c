@@ -144,6 +144,10 @@ int memdb_store_audit(memdb_store *s, memdb_problem_fn problem, void *arg)
     if (!a.seen)
         return MEMDB_FULL;
     a.due = memdb_expiry_sorted(s, &a.due_count);
+    if (!a.due && a.due_count) {
+        free(a.seen);
+        return MEMDB_FULL;
+    }
     audit_list(&a);
     free(a.due);
     own(&a, s->hash.current, memdb_hash_table_bytes(s->hash.mask), "hash table is not allocated");

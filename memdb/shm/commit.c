@@ -153,7 +153,7 @@ static int held_reserve(memdb_commit *ctx, const struct memdb_prepared *prepared
 }
 
 /* Room in the log: OK, TOO_LARGE (in no segment), AGAIN (the LSN limit must become durable first), or -event. */
-static int held_log_room(memdb_commit *ctx)
+static int held_log_room(memdb_commit *ctx, int deletes_only)
 {
     if (!ctx->config.logged)
         return MEMDB_OK;
@@ -161,7 +161,7 @@ static int held_log_room(memdb_commit *ctx)
     uint64_t needed = MEMDB_SEGMENT_HEADER + padded + 2 * MEMDB_LOGBUF_SLACK; /* with link and marks before it */
     if (needed > ctx->logbuf->half_bytes)
         return MEMDB_TOO_LARGE;
-    if (ctx->log.half == NULL || !memdb_log_fits(ctx, padded)) {
+    if (ctx->log.half == NULL || !memdb_log_fits(ctx, padded, deletes_only)) {
         ctx->segment_needed = needed;
         return -MEMDB_EVENT_ROTATE;
     }
@@ -201,23 +201,50 @@ static void held_commit(memdb_commit *ctx, const struct memdb_prepared *prepared
     held->client = NULL;
 }
 
+/* The held commit has nothing to write: what it found is so already. At its own level: a key that a `full` delete did not find must not
+ * come back with the power, so what took it away has to be durable too. */
+static void held_nothing(memdb_commit *ctx)
+{
+    uint8_t level = ctx->config.logged ? ctx->held.entry.level : MEMDB_LEVEL_MEMORY;
+    struct memdb_pending *item = held_reject(ctx, MEMDB_OK, 0, 0);
+    item->level = level;
+    item->need_lsn = level == MEMDB_LEVEL_MEMORY ? 0 : ctx->applied;
+    if (level == MEMDB_LEVEL_FULL && ctx->applied > ctx->full_lsn)
+        ctx->full_lsn = ctx->applied;
+    if (level != MEMDB_LEVEL_MEMORY)
+        ctx->want_write = 1;
+}
+
+/* Not taken while we are read-only: certainly not done, whatever the reason. */
+static int held_refuse(memdb_commit *ctx)
+{
+    held_reject(ctx, MEMDB_READ_ONLY, (uint64_t)ctx->log_errno, 0);
+    return MEMDB_OK;
+}
+
 /* Decides the held commit. OK: it is held no more. AGAIN: not now. -event: not before the caller has acted. */
 static int held_decide(memdb_commit *ctx)
 {
     struct memdb_held *held = &ctx->held;
     struct memdb_prepared prepared;
-    if (ctx->read_only != 0) {
-        held_reject(ctx, ctx->read_only, (uint64_t)ctx->log_errno, 0);
-        return MEMDB_OK;
-    }
+    if (ctx->read_only != 0 && !ctx->takes_deletes)
+        return held_refuse(ctx);
     if (!held_validate(ctx))
         return MEMDB_OK;
     memdb_stage_prepare(ctx, held->client, held->payload, held->len, &prepared);
-    if (prepared.status != MEMDB_OK) {
-        held_reject(ctx, prepared.status == MEMDB_ABSENT ? MEMDB_OK : prepared.status, prepared.detail, prepared.winner);
+    if (prepared.status == MEMDB_ABSENT) {
+        held_nothing(ctx);
         return MEMDB_OK;
     }
-    int status = held_log_room(ctx);
+    if (prepared.status != MEMDB_OK) {
+        held_reject(ctx, prepared.status, prepared.detail, prepared.winner);
+        return MEMDB_OK;
+    }
+    if (ctx->read_only != 0 && !prepared.deletes_only)
+        return held_refuse(ctx);
+    int status = held_log_room(ctx, prepared.deletes_only);
+    if (ctx->read_only != 0 && (status < 0 || (status == MEMDB_AGAIN && ctx->log.limit_asked == 0)))
+        return held_refuse(ctx);
     if (status == MEMDB_TOO_LARGE)
         held_reject(ctx, MEMDB_TOO_LARGE, ctx->logbuf->half_bytes, 0);
     if (status != MEMDB_OK)

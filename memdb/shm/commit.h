@@ -50,6 +50,8 @@ void memdb_commit_remove_lease(memdb_commit *, struct memdb_lease *);
 
 #define MEMDB_LOGBUF_MAGIC 0x4655424c4244454dull
 #define MEMDB_LOGBUF_SLACK 4096u /* kept free at the end of a segment for marks */
+#define MEMDB_LOGBUF_DELETES_SHARE 16u /* before it, this part of a segment is for commits that only delete, */
+#define MEMDB_LOGBUF_DELETES_MAX (UINT64_C(256) << 10) /* and no more than this */
 
 /* Opens half [segment & 1] of the buffer as the image of a new segment (its 4 KiB header already in the file and copied here), and makes it
  * current; appends the link record if `link` is given and writes it. The caller has flushed and synced the old segment (AGAIN if bytes of it are unwritten) and syncs the new one afterwards, through
@@ -82,9 +84,10 @@ void memdb_commit_want_rotate(memdb_commit *);
 /* closed: nothing more is taken from the rings until it is opened again, so that a number of steps finishes all that was, and what
  * clients that have departed left behind. */
 void memdb_commit_close_intake(memdb_commit *, int closed);
-/* Refuse writes with this status; 0 = take them again. After LOG_FAILED there is no way back in this memdb_commit, nor for its store: both
+/* Refuse writes with this status; 0 = take them again. takes_deletes: commits that only delete are still taken, as far as the open
+ * segment has room (a full disk). After LOG_FAILED there is no way back in this memdb_commit, nor for its store: both
  * hold commits that were answered as failed. A new generation is read from what is published (rule L5). */
-void memdb_commit_read_only(memdb_commit *, int status);
+void memdb_commit_read_only(memdb_commit *, int status, int takes_deletes);
 /* LSNs go on above last_lsn (never back), and below limit, which the caller has made durable. */
 void memdb_commit_set_lsn(memdb_commit *, uint64_t last_lsn, uint64_t limit);
 

@@ -241,9 +241,9 @@ cdef class Commit:
         """Takes nothing more from the rings, or takes again."""
         memdb_commit_close_intake(self.commit, closed)
 
-    def read_only(self, int status):
-        """Refuses writes with this status; 0 takes them again."""
-        memdb_commit_read_only(self.commit, status)
+    def read_only(self, int status, bint takes_deletes):
+        """Refuses writes with this status; 0 takes them again. Commits that only delete may still be taken."""
+        memdb_commit_read_only(self.commit, status, takes_deletes)
 
     def set_lsn(self, uint64_t last_lsn, uint64_t limit):
         memdb_commit_set_lsn(self.commit, last_lsn, limit)

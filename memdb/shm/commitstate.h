@@ -27,7 +27,7 @@ struct memdb_staging { /* frames of one request */
     uint8_t *bytes;
     uint64_t len, cap;
     uint32_t frames;
-    uint8_t too_large, broken;
+    uint8_t too_large, no_memory, broken;
 };
 
 struct memdb_client {
@@ -126,6 +126,7 @@ struct memdb_commit {
     uint64_t asked_at, synced_at, unsynced_since, lazy_since; /* monotonic; 0 = no */
     uint64_t done_seen;
     uint8_t want_write, want_rotate, sync_asked, report_failure;
+    uint8_t takes_deletes; /* though read_only */
     uint8_t intake_closed; /* entries stay in their rings; what was taken is finished */
     memdb_a32 control;
     int read_only, log_errno;
@@ -176,7 +177,7 @@ static inline uint64_t memdb_pending_count(const memdb_commit *ctx)
 
 /* logbuf.c */
 uint64_t memdb_log_commit_bytes(size_t payload_len); /* of a commit record, padded */
-int memdb_log_fits(const memdb_commit *ctx, uint64_t padded);
+int memdb_log_fits(const memdb_commit *ctx, uint64_t padded, int deletes_only);
 void memdb_log_append_commit(memdb_commit *ctx, const struct memdb_client *client, const struct memdb_entry *entry, const uint8_t *payload,
                              size_t len, const struct memdb_prepared *prepared, uint64_t lsn);
 int memdb_log_append_mark(memdb_commit *ctx, uint64_t limit); /* OK; FULL: no room (a rotation is asked for, but while read-only) */

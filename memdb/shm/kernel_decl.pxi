@@ -339,7 +339,7 @@ cdef extern from "commit.h" nogil:
     int memdb_commit_mark(memdb_commit *)
     void memdb_commit_want_rotate(memdb_commit *)
     void memdb_commit_close_intake(memdb_commit *, bint)
-    void memdb_commit_read_only(memdb_commit *, int)
+    void memdb_commit_read_only(memdb_commit *, int, int)
     void memdb_commit_set_lsn(memdb_commit *, uint64_t, uint64_t)
     ctypedef struct memdb_commit_figures:
         uint64_t applied_lsn, published_lsn, written_lsn, synced_lsn, lsn_limit

@@ -53,12 +53,12 @@ enum memdb_status { /* negative: an error that a caller acts on; errors.py names
 
 #define MEMDB_ARENA_MAGIC 0x4e4552414244454dull
 struct memdb_arena_header {
-    uint64_t magic;
-    uint32_t layout;
+    memdb_a64 magic;
+    memdb_a32 layout;
     uint32_t flags;
-    uint64_t generation; /* of this arena; even ones lie in segment 0, odd ones in segment 1 */
-    uint64_t size;       /* bytes mapped: 5/4 of limit, sparse */
-    uint64_t limit;      /* max_memory */
+    memdb_a64 generation; /* of this arena; even ones lie in segment 0, odd ones in segment 1 */
+    memdb_a64 size;       /* bytes mapped: 5/4 of limit, sparse */
+    memdb_a64 limit;      /* max_memory */
     uint64_t hash_seed;
     memdb_a64 ready;     /* 1 when the arena serves; 0 while built or torn down */
     uint64_t pad0[9];

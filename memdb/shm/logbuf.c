@@ -43,9 +43,17 @@ uint64_t memdb_log_commit_bytes(size_t payload_len)
     return pad8(RECORD_HEADER + payload_len);
 }
 
-int memdb_log_fits(const memdb_commit *ctx, uint64_t padded)
+/* The last part of a segment is for deletes: on a full disk, where no next one can be made, they go on. A record that leaves less in
+ * any segment of this size may have it all. */
+int memdb_log_fits(const memdb_commit *ctx, uint64_t padded, int deletes_only)
 {
-    return ctx->log.tail + padded + MEMDB_LOGBUF_SLACK <= ctx->log.capacity;
+    const struct memdb_log *log = &ctx->log;
+    uint64_t share = log->capacity / MEMDB_LOGBUF_DELETES_SHARE;
+    if (share > MEMDB_LOGBUF_DELETES_MAX)
+        share = MEMDB_LOGBUF_DELETES_MAX;
+    if (deletes_only || log->tail <= MEMDB_SEGMENT_HEADER + MEMDB_LOGBUF_SLACK)
+        share = 0;
+    return log->tail + padded + MEMDB_LOGBUF_SLACK + share <= log->capacity;
 }
 
 /* Seals the record that lies at the tail and makes it part of the log. */
@@ -88,14 +96,20 @@ static void append_control(memdb_commit *ctx, uint8_t type, const void *body, si
     append_sealed(ctx);
 }
 
+#define SECTOR UINT64_C(512)
+#define MARK_BYTES pad8(RECORD_HEADER + sizeof(struct memdb_mark_body))
+
 static int mark_fits(const memdb_commit *ctx)
 {
-    return ctx->log.tail + pad8(RECORD_HEADER + sizeof(struct memdb_mark_body)) <= ctx->log.capacity;
+    return ctx->log.tail + MARK_BYTES <= ctx->log.capacity;
 }
 
+/* The last of the marks lies in no sector of what it speaks for: a sector that the disk loses can't take a commit that was durable and
+ * all that says so. */
 int memdb_log_append_mark(memdb_commit *ctx, uint64_t limit)
 {
     struct memdb_mark_body body = {limit};
+    uint64_t beyond = (ctx->log.tail + SECTOR - 1) / SECTOR * SECTOR;
     if (ctx->log.half == NULL || ctx->log_errno != 0)
         return MEMDB_FULL;
     if (!mark_fits(ctx)) {
@@ -103,6 +117,8 @@ int memdb_log_append_mark(memdb_commit *ctx, uint64_t limit)
         return MEMDB_FULL;
     }
     append_control(ctx, MEMDB_RECORD_MARK, &body, sizeof body);
+    while (ctx->log.tail - MARK_BYTES < beyond && mark_fits(ctx))
+        append_control(ctx, MEMDB_RECORD_MARK, &body, sizeof body);
     return MEMDB_OK;
 }
 

@@ -298,13 +298,13 @@ def page_check(Mapping mapping):
 
 
 def page_word(Mapping mapping):
-    """attach epoch << 32 | generation; 0 = none. SYNC: generation (acquire)."""
-    return memdb_load64_acquire(&_page_of(mapping).word)
+    """attach epoch << 32 | generation; 0 = none."""
+    return memdb_load64_acquire(&_page_of(mapping).word)  # SYNC: generation
 
 
 def page_store(Mapping mapping, uint64_t word):
-    """SYNC: generation (release)."""
-    memdb_store64_release(&_page_of(mapping).word, word)
+    """Who loads it with acquire sees all of the arena that it names."""
+    memdb_store64_release(&_page_of(mapping).word, word)  # SYNC: generation
 
 
 # ---- log buffer ----

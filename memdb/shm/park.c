@@ -127,10 +127,11 @@ void memdb_commit_want_rotate(memdb_commit *ctx)
     ctx->want_rotate = ctx->config.logged && ctx->log_errno == 0;
 }
 
-void memdb_commit_read_only(memdb_commit *ctx, int status)
+void memdb_commit_read_only(memdb_commit *ctx, int status, int takes_deletes)
 {
     if (ctx->log_errno == 0)
         ctx->read_only = status;
+    ctx->takes_deletes = takes_deletes && ctx->log_errno == 0;
     if (ctx->read_only != 0)
         ctx->want_rotate = 0; /* entries must not wait behind it: they are refused */
 }
@@ -141,11 +142,16 @@ void memdb_commit_set_lsn(memdb_commit *ctx, uint64_t last_lsn, uint64_t limit)
         ctx->applied = last_lsn;
     if (limit <= ctx->log.limit)
         return;
-    ctx->log.limit = limit;
-    if (ctx->log.limit_asked <= limit)
-        ctx->log.limit_asked = 0;
-    if (ctx->log.half != NULL)
-        memdb_store_relaxed(&ctx->log.half->lsn_limit, limit);
+    struct memdb_log *log = &ctx->log;
+    int link = log->limit_asked != 0 && log->limit_asked <= limit; /* what asks for it lies before limit_offset, and is durable */
+    log->limit = limit;
+    if (link)
+        log->limit_asked = 0;
+    if (log->half == NULL)
+        return;
+    memdb_store_relaxed(&log->half->lsn_limit, limit);
+    if (link && log->limit_offset > memdb_load_relaxed(&log->half->synced))
+        memdb_store_relaxed(&log->half->synced, log->limit_offset);
 }
 
 void memdb_commit_reset_dirty(memdb_commit *ctx)

@@ -138,7 +138,7 @@ void memdb_poison(memdb_commit *ctx, int error)
     ctx->read_only = MEMDB_LOG_FAILED;
     ctx->report_failure = 1;
     ctx->unsynced_since = ctx->lazy_since = 0;
-    ctx->sync_asked = ctx->want_rotate = 0;
+    ctx->sync_asked = ctx->want_rotate = ctx->takes_deletes = 0;
     memdb_publish_round(ctx); /* what is safe already is published */
     while (ctx->pending_head != ctx->pending_tail)
         answer_failed(ctx, &ctx->pending[ctx->pending_head++ & (MEMDB_PENDING_MAX - 1)]);

@@ -101,9 +101,12 @@ int memdb_record_find(const uint8_t *segment, uint64_t len, uint64_t offset, uin
 
 int memdb_record_torn_like(const uint8_t *segment, uint64_t len, uint64_t offset, uint64_t end)
 {
+    uint64_t first = (offset + SECTOR - 1) / SECTOR * SECTOR;
     if (end > len)
         end = len;
-    for (uint64_t at = (offset + SECTOR - 1) / SECTOR * SECTOR; at + SECTOR <= end; at += SECTOR)
+    if (first > offset && first <= end && all_zero(segment + offset, first - offset))
+        return 1;
+    for (uint64_t at = first; at + SECTOR <= end; at += SECTOR)
         if (all_zero(segment + at, SECTOR))
             return 1;
     return 0;

@@ -45,7 +45,8 @@ enum memdb_record_verdict { MEMDB_RECORD_GOOD = 0, MEMDB_RECORD_END = 1 /* zeros
 int memdb_record_read(const uint8_t *segment, uint64_t len, uint64_t offset, uint64_t salt, memdb_record *out);
 /* The first valid record header at or behind offset (8-aligned search), to look beyond damage. OK or ABSENT. */
 int memdb_record_find(const uint8_t *segment, uint64_t len, uint64_t offset, uint64_t salt, memdb_record *out);
-/* A whole aligned 512-byte sector of zeros inside [offset, end)? A tear in zero-filled space leaves one (L3). */
+/* Inside [offset, end): a whole aligned 512-byte sector of zeros, or zeros from offset to the end of its sector? A tear in zero-filled
+ * space leaves one of them (L3): the second where the record begins in a sector that has reached the disk without it, with an older one. */
 int memdb_record_torn_like(const uint8_t *segment, uint64_t len, uint64_t offset, uint64_t end);
 
 #endif

@@ -37,10 +37,10 @@ static struct memdb_staging *staging_begin(memdb_commit *ctx, struct memdb_clien
     return best;
 }
 
-/* Appends, or marks it too large and gives its memory back. */
+/* Appends, or marks why it can't be, and gives its memory back. */
 static void staging_append(memdb_commit *ctx, struct memdb_staging *staging, const uint8_t *bytes, size_t len)
 {
-    if (staging->too_large || staging->broken)
+    if (staging->too_large || staging->no_memory || staging->broken)
         return;
     if (staging->len + len > ctx->config.max_transaction_bytes) {
         staging->too_large = 1;
@@ -50,11 +50,11 @@ static void staging_append(memdb_commit *ctx, struct memdb_staging *staging, con
             cap *= 2;
         uint8_t *grown = realloc(staging->bytes, cap);
         if (grown == NULL)
-            staging->too_large = 1;
+            staging->no_memory = 1;
         else
             staging->bytes = grown, staging->cap = cap;
     }
-    if (staging->too_large) {
+    if (staging->too_large || staging->no_memory) {
         free(staging->bytes);
         staging->bytes = NULL;
         staging->len = staging->cap = 0;
@@ -91,6 +91,8 @@ int memdb_stage_finish(memdb_commit *ctx, struct memdb_client *client, const str
     staging_append(ctx, staging, payload, len);
     if (staging->too_large)
         return MEMDB_TOO_LARGE;
+    if (staging->no_memory)
+        return MEMDB_FULL;
     *whole = staging->bytes;
     *whole_len = (size_t)staging->len;
     return MEMDB_OK;

@@ -344,14 +344,13 @@ cdef class Handle(Attached):
                                  "give the machine or container more", file="/dev/shm")
         if status == C_TOO_LARGE:
             return transaction_too_large("more than allowed", self.max_transaction)
-        if status == C_LOG_FAILED:
-            number_ = <int>(out.detail & 0xffff)
+        if status == C_LOG_FAILED:  # it was in the log, which has failed (rule L5)
+            self.note_unsettled(client, number)
             told = self._attachment.why_read_only()
-            if told is not None:
-                return told
-            why = _os.strerror(number_) if number_ else "see engine.log"
-            return LogFailed(f"the log could not be written or synced ({why}): writing has stopped, reads go on; "
-                             "db.info().wal names what is at risk", errno=number_ or None)
+            why = _os.strerror(<int>(out.detail & 0xffff)) if told is None else told
+            unknown = self.unknown(client, number, f"because the log failed meanwhile: {why}")
+            unknown.__cause__ = told
+            return unknown
         if status == C_READ_ONLY:
             return self.no_writes()
         if status == C_UNKNOWN:

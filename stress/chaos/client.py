@@ -66,14 +66,15 @@ class Client:
     ) -> None:
         self._db, self._number, self._hasty = database, number, hasty
         self._random = random.Random(seed)
-        self._levels = levels
+        self._levels, self._level = levels, levels[0]
+        self._left = 0  # operations until another level is chosen: a full one makes all before it durable
         self._model: Model = {}
         self._counter = 0
         self._pause = threading.Event()
 
     def obey(self, line: str) -> None:
         """``L levels``: no other levels from now on, which is confirmed."""
-        self._levels = levels_of(line.split()[1])
+        self._levels, self._left = levels_of(line.split()[1]), 0
         say("L", ",".join(self._levels))
 
     def write(self) -> None:
@@ -108,7 +109,10 @@ class Client:
         elif kind == "ttl":
             index = [choose.randrange(TTL_SLOTS), choose.randrange(len(TTLS))]
         self._counter += 1
-        level: Level = "memory" if kind == "volatile" else choose.choice(self._levels)
+        if self._left == 0:
+            self._level, self._left = choose.choice(self._levels), choose.randint(1, 150)
+        self._left -= 1
+        level: Level = "memory" if kind == "volatile" else self._level
         return Operation(kind, tuple(index), self._counter, level)
 
     def _settled(self, error: memdb.OutcomeUnknown) -> bool:

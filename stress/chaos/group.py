@@ -14,7 +14,7 @@ import psutil
 
 import memdb
 
-__all__ = ["ROLES", "actors", "is_gone", "kill", "kill_group", "pids", "send"]
+__all__ = ["ROLES", "actors", "is_gone", "kill", "kill_group", "kill_process_group", "pids", "send"]
 
 ROLES = ("supervisor", "writer", "checkpointer", "reaper")
 
@@ -52,6 +52,18 @@ def send(pid: int, number: signal.Signals) -> bool:
 def kill(pid: int) -> bool:
     """SIGKILL."""
     return send(pid, signal.SIGKILL)
+
+
+def kill_process_group(pid: int) -> bool:
+    """SIGKILL to the whole process group of *pid*, at one instant; never to our own."""
+    try:
+        group = os.getpgid(pid)
+        if group == os.getpgrp():
+            return False
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def is_gone(pid: int) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, monotonic_ns
 
-from stress.chaos.group import ROLES, actors, is_gone, kill, send
+from stress.chaos.group import actors, is_gone, kill, kill_process_group, send
 from stress.chaos.keeper import WORK
 from stress.chaos.members import Keeper, Member, Reader, Writer
 from stress.chaos.reader import CALM_SECONDS
@@ -27,7 +27,7 @@ __all__ = ["MODES", "Killer", "mortal"]
 
 MODES = ("supervisor", "anything", "writer")
 """Who is spared in a round."""
-_KINDS = {"calm": 5, "one": 40, "several": 16, "recovery": 12, "at work": 18, "stopped": 16, "group": 8}
+_KINDS = {"calm": 5, "one": 40, "several": 16, "recovery": 12, "at work": 18, "stopped": 16, "group": 16}
 _WEIGHTS = {
     "writer": 6,
     "supervisor": 3,
@@ -149,8 +149,13 @@ class Killer:
         self._all(actors(self._directory))
 
     def _all(self, now: dict[str, int]) -> None:
-        for role in self._random.sample(ROLES, len(ROLES)):
-            self._kill(role, now.get(role, 0))
+        """At one instant: one after the other, the first's death would have the next write what it holds."""
+        now = {role: pid for role, pid in now.items() if not is_gone(pid)}
+        if not now or not kill_process_group(next(iter(now.values()))):
+            return
+        self.kills += dict.fromkeys(now, 1)
+        self.disturbances.append(monotonic_ns())
+        self._note(f"kill all {now}")
 
     def _stop_one(self) -> None:
         """Any process at all, also the spared ones: a stopped one is not dead."""

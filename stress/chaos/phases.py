@@ -25,7 +25,7 @@ from shim.steering import Order, Steering
 import memdb
 from memdb.durability import checkpoints, manifest, recovery, segments
 from memdb.durability.files import RealFiles
-from stress.chaos.group import actors, is_gone, kill
+from stress.chaos.group import actors, is_gone, kill, kill_process_group
 
 __all__ = ["PHASES", "Database", "Phase", "Violation"]
 
@@ -164,6 +164,8 @@ class Database:
         """SIGKILL to these actors, or to all; returns when they are gone."""
         now = actors(self.path)
         chosen = [pid for role, pid in now.items() if not roles or role in roles]
+        if chosen and not roles:
+            kill_process_group(chosen[0])
         for pid in chosen:
             kill(pid)
         while not all(map(is_gone, chosen)):

@@ -31,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clients", type=int, default=4, help="client processes at one time (default 4)")
     parser.add_argument("--seed", type=int, default=None, help="of all choices; printed")
     parser.add_argument("--dir", type=Path, help="where the files go (default: a temporary directory)")
-    parser.set_defaults(function=main)
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
  * expiry, what a client may not do, memory pressure. Log, successor and failures: test_commit_log.c.
  */
 #include "commit_rig.h"
+#include "commitstate.h" /* to see what a client makes the writer keep */
 
 #define MEMORY MEMDB_LEVEL_MEMORY
 #define OS MEMDB_LEVEL_OS
@@ -169,6 +170,11 @@ static void test_frames(void)
     send_part(&rig, lease, 5, 0, 0, payload.bytes, 50); /* begins anew: the same request from its first frame */
     send_part(&rig, lease, 5, 0, 0, payload.bytes, third);
     send_part(&rig, lease, 5, 1, 1, payload.bytes + third, payload.len - third);
+    send_part(&rig, lease, 8, 0, 0, payload.bytes, third); /* a frame in the middle is missing, and as many came as the last one says */
+    send_part(&rig, lease, 8, 2, 0, payload.bytes + third, third);
+    send_part(&rig, lease, 8, 2, 1, payload.bytes + 2 * third, payload.len - 2 * third);
+    step(&rig);
+    CHECK_EQUAL(rig_status(lease, 8), MEMDB_AGAIN);
     static uint8_t noise[MEMDB_FRAME_MAX];
     for (uint32_t frame = 0; frame < 20; frame++) /* 20 x 64 KiB are above 1 MiB */
         send_part(&rig, lease, 6, frame, 0, noise, sizeof noise);
@@ -181,6 +187,26 @@ static void test_frames(void)
     send_part(&rig, lease, 7, 1, 1, noise, 0);
     step(&rig);
     CHECK_EQUAL((unsigned)rig_status(lease, 7), (unsigned)MEMDB_INVALID);
+    munmap(lease, sizeof *lease);
+    rig_end(&rig);
+}
+
+/* Rule C7: whatever a client sends and never ends, the writer keeps a bounded part of it. */
+static void test_staging_is_bounded(void)
+{
+    struct rig rig;
+    rig_start(&rig);
+    struct memdb_lease *lease = rig_join(&rig, 1);
+    static uint8_t noise[MEMDB_FRAME_MAX];
+    uint64_t most = 2 * rig_config().max_transaction_bytes; /* memory is doubled as it grows */
+    for (uint32_t frame = 0; frame < 100; frame++)
+        for (uint64_t request = 1; request <= 2 * MEMDB_STAGINGS; request++) {
+            send_part(&rig, lease, request, frame, 0, noise, sizeof noise);
+            step(&rig);
+            const struct memdb_client *client = rig.commit->clients[0];
+            for (unsigned i = 0; i < MEMDB_STAGINGS; i++)
+                CHECK(client->staging[i].cap <= most);
+        }
     munmap(lease, sizeof *lease);
     rig_end(&rig);
 }
@@ -264,10 +290,10 @@ static void test_refusals(void)
     memdb_commit_allow_system(rig.commit, lease);
     payload.bytes[8] = SET;
     CHECK_EQUAL(rig_submit(&rig, lease, MEMDB_ENTRY_COMMIT, 5, OS, 0, &payload), MEMDB_OK);
-    memdb_commit_read_only(rig.commit, 0);
+    memdb_commit_read_only(rig.commit, 0, 0);
     step(&rig);
     CHECK_EQUAL(rig_status(lease, 5), MEMDB_OK);
-    memdb_commit_read_only(rig.commit, MEMDB_READ_ONLY);
+    memdb_commit_read_only(rig.commit, MEMDB_READ_ONLY, 0);
     rig_op(&rig, lease, 6, OS, SET, 0, "k", "2", 0);
     step(&rig);
     CHECK_EQUAL((unsigned)rig_status(lease, 6), (unsigned)MEMDB_READ_ONLY);
@@ -381,6 +407,44 @@ static void test_pressure(void)
     rig_end(&rig);
 }
 
+/* Rule C3: full of small keys, none of which can go because a snapshot sees them all: each can be deleted nevertheless. */
+static void test_deletes_under_a_snapshot(void)
+{
+    struct rig rig;
+    memdb_commit_config config = rig_config();
+    rig_begin(&rig, &config, 1 << 20, 16 << 20);
+    CHECK_EQUAL(rig_open_segment(&rig, 16 << 20, 1 << 20), MEMDB_OK);
+    struct memdb_lease *lease = rig_join(&rig, 1);
+    uint64_t request = 0, key_count;
+    char key[32];
+    int event = 0;
+    while (event >= 0) {
+        snprintf(key, sizeof key, "%u", (unsigned)++request);
+        rig_op(&rig, lease, request, OS, SET, 0, key, "v", 0);
+        event = memdb_commit_step(rig.commit);
+        CHECK(request < 100000);
+    }
+    CHECK_EQUAL(-event, MEMDB_EVENT_PRESSURE);
+    memdb_commit_pressure_done(rig.commit, 0);
+    step(&rig);
+    key_count = request - 1;
+    memdb_view view = memdb_arena_view(rig.arena);
+    memdb_pin snapshot;
+    memdb_store_sc(&lease->slots_used, 2);
+    CHECK_EQUAL(memdb_pin_begin(&snapshot, &view, &lease->slots[view.parity][1], MEMDB_PIN_SNAPSHOT), MEMDB_OK);
+    CHECK_EQUAL(memdb_pin_leave(&snapshot), MEMDB_OK);
+    for (uint64_t i = 1; i <= key_count; i++) {
+        snprintf(key, sizeof key, "%u", (unsigned)i);
+        rig_op(&rig, lease, request + i, OS, DELETE, 0, key, NULL, 0);
+        step(&rig);
+        CHECK_EQUAL((unsigned)rig_status(lease, request + i), (unsigned)MEMDB_OK);
+    }
+    CHECK(rig_reads(&rig, lease, "1", NULL));
+    memdb_pin_close(&snapshot);
+    munmap(lease, sizeof *lease);
+    rig_end(&rig);
+}
+
 static void test_without_log(void)
 {
     struct rig rig;
@@ -404,12 +468,14 @@ int main(void)
     test_conditions();
     test_ranges_and_expiry();
     test_frames();
+    test_staging_is_bounded();
     test_withdraw_and_departure();
     test_departure_and_closed_intake();
     test_refusals();
     test_many_ranges();
     test_hostile_client();
     test_pressure();
+    test_deletes_under_a_snapshot();
     test_without_log();
     return 0;
 }

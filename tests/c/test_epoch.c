@@ -133,6 +133,30 @@ static void grace(void)
     CHECK_EQUAL(memdb_scanner_add(r.scanner, r.lease), MEMDB_OK);
 }
 
+/* A slot's word counts its uses: a reader that comes back at the same S, in the same slot, is not the one that a ticket waits for. */
+static void uses_are_counted(void)
+{
+    memdb_pin pin;
+    for (int i = 0; i < 5; i++)
+        memdb_store_sc(&r.lease->slots[0][i].word, 0);
+    for (int way = 0; way < 2; way++) {
+        CHECK_EQUAL(memdb_pin_begin(&pin, &r.view, &r.lease->slots[0][0], MEMDB_PIN_POINT), MEMDB_OK);
+        memdb_scanner_scan(r.scanner, 0);
+        memdb_grace *ticket = memdb_scanner_ticket(r.scanner, 0);
+        CHECK(ticket && !memdb_grace_over(r.scanner, ticket));
+        if (way == 0) { /* as point reads do */
+            CHECK_EQUAL(memdb_pin_end(&pin), MEMDB_OK);
+            CHECK_EQUAL(memdb_pin_begin(&pin, &r.view, &r.lease->slots[0][0], MEMDB_PIN_POINT), MEMDB_OK);
+        } else { /* as a snapshot does */
+            CHECK_EQUAL(memdb_pin_leave(&pin), MEMDB_OK);
+            CHECK_EQUAL(memdb_pin_enter(&pin), MEMDB_OK);
+        }
+        CHECK(memdb_grace_over(r.scanner, ticket));
+        memdb_grace_free(r.scanner, ticket);
+        CHECK_EQUAL(memdb_pin_end(&pin), MEMDB_OK);
+    }
+}
+
 static void hazards(void)
 {
     int index[MEMDB_HAZARDS];
@@ -157,6 +181,7 @@ int main(void)
     revocation();
     scans();
     grace();
+    uses_are_counted();
     hazards();
     rig_stop(&r);
     return 0;

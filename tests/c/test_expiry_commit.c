@@ -143,6 +143,29 @@ static void test_reaping(void)
     end(&b);
 }
 
+/* A batch of the reaper that was on its way when one of its keys was written again: that one stays, the other goes. */
+static void test_batch_that_comes_late(void)
+{
+    static struct bench b;
+    static struct payload payload;
+    begin(&b);
+    op(&b, SET, TTL, "gone", "1", at(&b, 100));
+    op(&b, SET, TTL, "stays", "1", at(&b, 100));
+    travel(&b, 100);
+    payload_begin(&payload);
+    payload_op(&payload, DELETE, MEMDB_OP_ONLY_EXPIRED, "gone", NULL, 0);
+    payload_op(&payload, DELETE, MEMDB_OP_ONLY_EXPIRED, "stays", NULL, 0);
+    op(&b, SET, TTL, "stays", "2", at(&b, 300));
+    CHECK_EQUAL(rig_submit(&b.rig, b.lease, MEMDB_ENTRY_COMMIT, ++b.request, MEMDB_LEVEL_MEMORY, 0, &payload), MEMDB_OK);
+    CHECK(memdb_commit_step(b.rig.commit) >= 0);
+    CHECK_EQUAL(rig_status(b.lease, b.request), MEMDB_OK);
+    CHECK_EQUAL(count(&b), 1);
+    CHECK_EQUAL(live(&b), 1);
+    CHECK(rig_reads(&b.rig, b.lease, "stays", "2"));
+    CHECK_EQUAL(expiry_of(b.rig.store, "stays"), at(&b, 300));
+    end(&b);
+}
+
 /* ---------------------------------------------------------------- replay ------------------------------- */
 
 struct content {
@@ -228,6 +251,7 @@ int main(void)
 {
     test_meaning();
     test_reaping();
+    test_batch_that_comes_late();
     for (unsigned first_part = 0; first_part < 400; first_part += 23)
         test_replay(first_part);
     return 0;

@@ -118,6 +118,53 @@ static void test_hostile_ring(void)
     munmap(lease, sizeof *lease);
 }
 
+/* What an entry says of itself is believed only as far as it can be true: anything else is refused, and its bytes are not copied. */
+static void refused(const struct memdb_entry *entry, uint64_t head, uint64_t tail, size_t cap)
+{
+    struct memdb_lease *lease = rig_lease_for(1);
+    struct memdb_entry got;
+    memdb_copy_in(lease->ring, entry, sizeof *entry);
+    memdb_store_relaxed(&lease->ring_head, head);
+    memdb_store_relaxed(&lease->ring_tail, tail);
+    memset(buf, 0xee, sizeof buf);
+    CHECK_EQUAL((unsigned)memdb_lease_peek(lease, &got, buf, cap), (unsigned)MEMDB_INVALID);
+    for (size_t i = 0; i < sizeof buf; i++)
+        CHECK(buf[i] == 0xee);
+    munmap(lease, sizeof *lease);
+}
+
+#define REFUSED_WITH(field, value)                              \
+    do {                                                        \
+        struct memdb_entry changed = sound;                     \
+        changed.field = (value);                                \
+        refused(&changed, 0, sizeof changed + 8, sizeof buf);   \
+    } while (0)
+
+static void test_refused_entries(void)
+{
+    const struct memdb_entry sound = commit_entry(1, 8);
+    const uint64_t size = sizeof sound + 8;
+    refused(&sound, 0, size - 8, sizeof buf);            /* longer than what was published */
+    refused(&sound, 0, 8, sizeof buf);                   /* not even its header was */
+    refused(&sound, 0, MEMDB_RING_BYTES + 8, sizeof buf); /* more than the ring holds */
+    refused(&sound, 8, 0, sizeof buf);                   /* the tail is behind the head */
+    refused(&sound, 0, size + 4, sizeof buf);            /* not aligned */
+    refused(&sound, 4, size + 4, sizeof buf);
+    refused(&sound, 0, size, 7); /* more than the reader has room for */
+    REFUSED_WITH(size, sizeof sound - 1);
+    REFUSED_WITH(size, sizeof sound + 9);
+    REFUSED_WITH(size, UINT32_MAX);
+    REFUSED_WITH(kind, 0);
+    REFUSED_WITH(kind, 9);
+    REFUSED_WITH(kind, MEMDB_ENTRY_FRAME); /* which has no cell */
+    REFUSED_WITH(cell, MEMDB_CELLS);
+    REFUSED_WITH(level, 3);
+    REFUSED_WITH(flags, 0x80);
+    REFUSED_WITH(request, 0);
+    struct memdb_entry large = commit_entry(1, MEMDB_FRAME_MAX + 8);
+    refused(&large, 0, MEMDB_RING_BYTES, sizeof buf);
+}
+
 #define THREAD_REQUESTS 20000u
 
 static void *answerer(void *arg)
@@ -170,6 +217,7 @@ int main(void)
     test_cells();
     test_withdraw();
     test_hostile_ring();
+    test_refused_entries();
     test_threads();
     return 0;
 }

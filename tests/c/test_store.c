@@ -3,6 +3,7 @@
  * CTEST-CFLAGS: -DMEMDB_BLOCK_MAX=4
  * CTEST-MODES: plain asan
  */
+#include "skiplist.h"
 #include "store_rig.h"
 
 #define KEYS 400
@@ -350,34 +351,69 @@ static void check_copy(void)
     rig_stop(&copy);
 }
 
-/* A view's hazard keeps a block and an inline place after its snapshot has gone. */
-static void check_views(void)
+/* A view's hazard keeps a block (a large value) and an inline place (a small one) after its snapshot has gone. */
+static void check_views(const char *key, uint32_t value_len)
 {
     memdb_pin pin;
     memdb_found first;
-    uint8_t copy[16];
+    static uint8_t before[4000], after[4000], copy[4000];
+    size_t key_len = strlen(key);
     uint64_t lsn = memdb_load_relaxed(&r.view.header->applied) + 1;
-    rig_put(&r, "\1view", 5, "before--", 8, 0, lsn);
+    memset(before, 'b', value_len);
+    memset(after, 'a', value_len);
+    rig_put(&r, key, key_len, before, value_len, 0, lsn);
     memdb_store_publish(r.store, lsn);
     CHECK_EQUAL(memdb_pin_begin(&pin, &r.view, &r.lease->slots[0][1], MEMDB_PIN_POINT), MEMDB_OK);
-    CHECK_EQUAL(memdb_store_get(&pin, "\1view", 5, &first), MEMDB_OK);
+    CHECK_EQUAL(memdb_store_get(&pin, key, key_len, &first), MEMDB_OK);
     int hazard = memdb_hazard_set(r.lease, 0, first.owner);
     CHECK(hazard >= 0);
     CHECK_EQUAL(memdb_pin_end(&pin), MEMDB_OK);
     for (int i = 0; i < 20; i++) {
-        rig_put(&r, "\1view", 5, "after---", 8, 0, ++lsn);
+        rig_put(&r, key, key_len, after, value_len, 0, ++lsn);
         memdb_store_publish(r.store, lsn);
         memdb_store_reclaim(r.store, 100);
         CHECK_EQUAL(memdb_store_audit(r.store, rig_problem, NULL), MEMDB_OK);
     }
-    memdb_copy_out(copy, first.data, 8);
-    CHECK(memcmp(copy, "before--", 8) == 0);
+    memdb_copy_out(copy, first.data, value_len);
+    CHECK(memcmp(copy, before, value_len) == 0);
     CHECK(memdb_store_reclaim_pending(r.store));
     memdb_hazard_clear(r.lease, 0, hazard);
     while (memdb_store_reclaim(r.store, 100)) {
     }
     memdb_store_reclaim(r.store, 100);
     CHECK(!memdb_store_reclaim_pending(r.store));
+}
+
+/* Invariant 5: the leaf that a reader stands on keeps its bytes while others take its place, for as long as the reader is in it. */
+static void check_grace_of_blocks(void)
+{
+    memdb_pin pin;
+    memdb_leaf leaf;
+    static uint64_t before[64], now[64];
+    uint64_t lsn = memdb_load_relaxed(&r.view.header->applied) + 1;
+    rig_put(&r, "\1stand", 6, "a", 1, 0, lsn);
+    memdb_store_publish(r.store, lsn);
+    memdb_probe probe = memdb_probe_of("\1stand", 6);
+    CHECK_EQUAL(memdb_pin_begin(&pin, &r.view, &r.lease->slots[0][3], MEMDB_PIN_POINT), MEMDB_OK);
+    CHECK_EQUAL(memdb_list_descend(&r.view, &probe, false, NULL, &leaf), MEMDB_OK);
+    const memdb_a64 *words = memdb_view_at(&r.view, leaf.block, 8);
+    size_t len = memdb_block_bytes(leaf.count, leaf.common);
+    CHECK(words && len <= sizeof before);
+    memdb_copy_out(before, words, len);
+    for (int i = 0; i < 200; i++) {
+        char key[16];
+        int key_len = snprintf(key, sizeof key, "\1stand%03d", i);
+        rig_put(&r, key, (size_t)key_len, "b", 1, 0, ++lsn);
+        memdb_store_publish(r.store, lsn);
+        memdb_store_reclaim(r.store, 100);
+    }
+    memdb_copy_out(now, words, len);
+    CHECK(memcmp(now, before, len) == 0);
+    CHECK_EQUAL(memdb_pin_end(&pin), MEMDB_OK);
+    memdb_store_delete_range(r.store, "\1stand", 6, "\1stane", 6, ++lsn, 1);
+    memdb_store_publish(r.store, lsn);
+    while (memdb_store_reclaim(r.store, 100)) {
+    }
 }
 
 /* A pin of an active reader keeps what it stands on; revocation and death let it go. */
@@ -413,6 +449,22 @@ static void check_grace(void)
             CHECK_EQUAL(memdb_pin_end(&pin), way == 1 ? MEMDB_REVOKED : MEMDB_OK);
     }
     CHECK_EQUAL(memdb_scanner_add(r.scanner, r.lease), MEMDB_OK);
+}
+
+/* Rule I3: the count that readers see is that of what they may see, however much is applied behind it. */
+static void check_counts(void)
+{
+    uint64_t lsn = memdb_load_relaxed(&r.view.header->applied), before = memdb_load_relaxed(&r.view.header->counts[1]);
+    bool existed;
+    rig_put(&r, "\1count1", 7, "a", 1, 0, lsn + 1);
+    rig_put(&r, "\1count2", 7, "a", 1, 0, lsn + 2);
+    memdb_store_delete(r.store, "\1count1", 7, lsn + 3, 1, &existed);
+    memdb_store_delete(r.store, "\1count2", 7, lsn + 3, 1, &existed);
+    CHECK_EQUAL(memdb_load_relaxed(&r.view.header->counts[1]), before);
+    for (uint64_t i = 1; i <= 3; i++) {
+        memdb_store_publish(r.store, lsn + i);
+        CHECK_EQUAL(memdb_load_relaxed(&r.view.header->counts[1]), before + i % 3);
+    }
 }
 
 /* A full arena says so, and can be used again after deletes, also for values of another size. */
@@ -464,9 +516,13 @@ int main(void)
     rig_start(&r, 16 << 20, 0);
     random_work(4000);
     check_copy();
-    check_views();
+    check_views("\1view", 8);
+    check_views("\1views", 2000);
+    check_grace_of_blocks();
+    check_counts();
     check_grace();
     memdb_store_delete(r.store, "\1view", 5, memdb_load_relaxed(&r.view.header->applied), 1, &(bool){0});
+    memdb_store_delete(r.store, "\1views", 6, memdb_load_relaxed(&r.view.header->applied), 1, &(bool){0});
     memdb_store_delete(r.store, "\1grace", 6, memdb_load_relaxed(&r.view.header->applied), 1, &(bool){0});
     check_all_gone(memdb_load_relaxed(&r.view.header->applied) + 1);
     check_full();

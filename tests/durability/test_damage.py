@@ -1,5 +1,7 @@
 """Torn or damaged (rule L3): what is cut, what is refused, and what until_damage leaves out."""
 
+from dataclasses import replace
+
 import pytest
 from durability.rig import Machine, options
 
@@ -123,6 +125,70 @@ def test_a_missing_segment_is_damage() -> None:
     machine.engine.rotate()
     machine.files.unlink(SEGMENT)
     with pytest.raises(errors.CorruptionError, match="missing"):
+        machine.reboot().start()
+
+
+def test_a_segment_that_the_manifest_leaves_out_is_a_gap() -> None:
+    machine = written()
+    machine.engine.checkpoint()
+    machine.set("above the checkpoint", b"1", "full")
+    machine.engine.rotate()
+    machine.set("behind the gap", b"1", "full")
+    now = machine.engine._wal.current
+    machine.engine.stop()
+    manifest.store(machine.files, replace(now, segments=now.segments[1:]))
+    with pytest.raises(errors.CorruptionError, match="has a gap"):
+        machine.reboot().start()
+
+
+def test_files_of_another_database_are_refused() -> None:
+    """Same names, numbers, LSNs: what tells them apart is the salt, the database's id and the digest."""
+    ours, theirs = Machine().start(), Machine().start()
+    for machine, value in ((ours, b"ours"), (theirs, b"theirs")):
+        machine.set("a", value, "full")
+        machine.engine.checkpoint()
+        machine.set("b", value, "full")
+        machine.engine.checkpoint()
+    swapped = ours.files.survivor()
+    swapped.contents(SEGMENT)[:] = theirs.files.contents(SEGMENT)
+    with pytest.raises(errors.CorruptionError, match="is not the segment that the MANIFEST names"):
+        ours.reboot(swapped).start()
+    entry = ours.engine._wal.current.segments[0]
+    header = segments.SegmentHeader(b"another database", entry.number, entry.salt, entry.capacity, 1)
+    renamed = ours.files.survivor()
+    renamed.contents(SEGMENT)[: kernel.SEGMENT_HEADER] = header.encode()
+    with pytest.raises(errors.CorruptionError, match="belongs to another database"):
+        ours.reboot(renamed).start()
+    newest = ours.engine._wal.current.checkpoints[-1].path
+    replaced = ours.files.survivor()
+    replaced.contents(newest)[:] = theirs.files.contents(newest)
+    again = ours.reboot(replaced).start()
+    assert newest in again.report.damaged_checkpoints[0]
+    assert again.names() == {"a": b"ours", "b": b"ours"}
+
+
+def test_a_segment_continues_the_one_before_it() -> None:
+    """Rule L1: a log whose last record of one segment is not the one that the next links to was never
+    written."""
+    machine = written()
+    machine.engine.rotate()
+    machine.set("next", b"1", "full")
+    at = next(place for place, _, kind in reversed(offsets(machine)) if kind == kernel.RECORD_COMMIT)
+    image, now = machine.files.contents(SEGMENT), machine.engine._wal.current
+    entry = now.segments[0]
+    machine.engine.stop()
+    found = kernel.record_read(bytes(image), at, entry.salt)
+    other = kernel.record_build(
+        kernel.RECORD_COMMIT, found.lsn, found.durable_lsn, b"another client!!", 1, 1, 1, 1, found.body,
+        salt=entry.salt, offset=at,
+    )  # fmt: skip
+    image[at:] = bytes(len(image) - at)
+    image[at : at + len(other)] = other
+    crc = kernel.record_read(bytes(image), at, entry.salt).header_crc
+    assert entry.end is not None and crc != entry.end.crc
+    ended = replace(entry, end=replace(entry.end, offset=at + len(other), crc=crc))
+    manifest.store(machine.files, replace(now, segments=(ended, *now.segments[1:])))
+    with pytest.raises(errors.CorruptionError, match="does not continue"):
         machine.reboot().start()
 
 

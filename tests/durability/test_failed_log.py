@@ -5,7 +5,7 @@ import errno
 import pytest
 from durability.rig import Killed, Machine, key
 
-from memdb.errors import CorruptionError
+from memdb import errors
 from memdb.shm import _kernel as kernel
 
 
@@ -14,6 +14,34 @@ def _failed() -> Machine:
     machine.set("safe", b"1", "full")
 
     return _fail(machine)
+
+
+def test_a_sync_that_failed_once_is_not_tried_again() -> None:
+    """Invariant 11: the kernel may have dropped the pages and say yes to a second sync; so there is none."""
+    machine = Machine().start()
+    machine.set("safe", b"1", "full")
+    old, tries = machine.files.listdir("wal")[-1], []
+
+    def fail_once(kind: str, path: str) -> None:
+        if kind == "datasync" and path == f"wal/{old}":
+            tries.append(path)
+            if len(tries) == 1:
+                raise OSError(errno.EIO, "broken disk")
+
+    machine.files.on_operation = fail_once
+    status, _ = machine.settle(machine.submit([{"op": "set", "key": key("lost"), "value": b"2\0"}], "full"))
+    assert status < 0
+    if machine.event != "failed":
+        assert machine.engine.run(0.0) == "failed"
+    with pytest.raises(errors.LogFailed):
+        machine.engine.sync()
+    refused, _ = machine.settle(machine.submit([{"op": "set", "key": key("b"), "value": b"3\0"}], "full"))
+    assert refused < 0
+    machine.engine.way_back()
+    machine.set("new", b"4", "full")
+    assert len(tries) == 1
+    after = machine.reboot(machine.files.crash(lambda path, sector: False)).start()
+    assert after.names() == {"safe": b"1", "new": b"4"}
 
 
 @pytest.mark.parametrize("dies_at", range(1, 30, 3))
@@ -81,7 +109,7 @@ def test_of_a_published_commit_that_only_a_damaged_checkpoint_has_recovery_says_
     newest = max(machine.files.listdir("checkpoints"))
     files = machine.files.survivor()
     files.damage(f"checkpoints/{newest}", 4200)
-    with pytest.raises(CorruptionError, match="gap"):
+    with pytest.raises(errors.CorruptionError, match="gap"):
         machine.reboot(files).start()
 
 

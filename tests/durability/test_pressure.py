@@ -260,6 +260,18 @@ def test_an_old_arena_comes_back_also_if_a_revoked_idle_snapshot_is_never_looked
     assert kept.parity == parity
 
 
+def test_however_old_the_groups_own_checkpoint_is_not_revoked_for_its_age() -> None:
+    machine = small(snapshot_max_age=5.0)
+    machine.set("a", b"1")
+    group, client = Client(machine, 1, system=True), Client(machine, 2)
+    checkpoint, snapshot = group.snapshot(kernel.PIN_CHECKPOINT), client.snapshot()
+    machine.clock.now_us += 10**15  # the slot's own time is the real clock's
+    machine.engine.revoke_aged()
+    assert (group.states(), client.states()) == ([1], [3])
+    checkpoint.close()
+    snapshot.close()
+
+
 def test_an_old_arena_stays_while_a_revoked_traversal_has_not_acknowledged() -> None:
     machine = small(snapshot_max_age=5.0)
     machine.set("a", b"1")

@@ -1,0 +1,18 @@
+"""All seeded defects, in the order in which a run tries them: Python first, then the kernel's, then its
+orders."""
+
+from stress.defects import seeds_commit, seeds_engine, seeds_kernel, seeds_log, seeds_orders
+from stress.defects.seeds_control import CONTROLS
+
+__all__ = ["ALL", "CONTROLS"]
+
+ALL = (
+    *seeds_log.SEEDS,
+    *seeds_engine.SEEDS,
+    *seeds_commit.SEEDS,
+    *seeds_kernel.SEEDS,
+    *seeds_orders.SEEDS,
+)
+
+if len({one.name for one in ALL}) != len(ALL):
+    raise ValueError("two seeded defects have one name")

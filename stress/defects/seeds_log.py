@@ -1,0 +1,457 @@
+"""Seeded defects of the log, the checkpoints and the manifest: what is synced, kept, believed, and said."""
+
+from stress.defects.defect import Change, Defect
+
+_FILES = "memdb/durability/files.py"
+_LOG = "memdb/durability/log.py"
+_SEGMENTS = "memdb/durability/segments.py"
+_CHECKPOINTS = "memdb/durability/checkpoints.py"
+_RECOVERY = "memdb/durability/recovery.py"
+_JUDGE = "memdb/durability/judge.py"
+_MANIFEST = "memdb/durability/manifest.py"
+_RETENTION = "memdb/durability/retention.py"
+_ENGINE = "memdb/durability/engine.py"
+_OPENING = "memdb/durability/opening.py"
+_REBUILD = "memdb/durability/rebuild.py"
+
+_CRASHES = "pytest tests/durability/test_crashes.py::"
+_POWER_CUTS = tuple(
+    f"{_CRASHES}test_power_cut_at_every_operation_keeps_what_was_synced[{part}]" for part in range(4)
+)
+_KILLS = tuple(
+    f"{_CRASHES}test_kill_at_every_operation_keeps_what_was_acknowledged[{part}]" for part in range(4)
+)
+_TEST_ENGINE = "pytest tests/durability/test_engine.py::"
+_TEST_DAMAGE = "pytest tests/durability/test_damage.py::"
+_TEST_FAILED = "pytest tests/durability/test_failed_log.py::"
+_DURABLE = "pytest tests/durability/test_what_is_durable.py::"
+
+SEEDS = (
+    # ---------------------------------------------------------------------------------------------- syncs
+    Defect(
+        "log-sync-skipped",
+        "invariant 6: a `full` commit is acknowledged when the log is synced",
+        (
+            Change(
+                _LOG,
+                "            try:\n                file.datasync()\n",
+                "            try:\n                pass\n",
+            ),
+        ),
+        _POWER_CUTS,
+        quick=True,
+    ),
+    Defect(
+        "link-not-synced",
+        "rule L1: a segment's header, zeros and link are durable before the manifest names it",
+        (Change(_LOG, '"open a segment")\n        self._datasync(file)\n', '"open a segment")\n'),),
+        (_DURABLE + "test_what_a_manifest_names_is_durable_before_it", *_POWER_CUTS),
+    ),
+    Defect(
+        "segment-name-not-synced",
+        "rule L1: the directory is synced after a segment is created",
+        (Change(_SEGMENTS, '        files.sync_dir("wal")\n', ""),),
+        (_DURABLE + "test_what_a_manifest_names_is_durable_before_it", *_POWER_CUTS),
+        quick=True,
+    ),
+    Defect(
+        "rename-not-synced",
+        "rule L7: the directory is synced after the manifest's rename",
+        (Change(_FILES, '        self.sync_dir(path.rpartition("/")[0])\n', ""),),
+        _POWER_CUTS,
+    ),
+    Defect(
+        "manifest-renamed-unsynced",
+        "rule L7: a file is synced before it is renamed",
+        (
+            Change(
+                _FILES,
+                "            file.write_all(data, 0)\n            file.datasync()\n",
+                "            file.write_all(data, 0)\n",
+            ),
+        ),
+        _POWER_CUTS,
+    ),
+    Defect(
+        "checkpoint-not-synced",
+        "invariant 10: a checkpoint counts when its bytes are synced",
+        (
+            Change(
+                _CHECKPOINTS,
+                "        file.datasync()\n        read_back",
+                "        read_back",
+            ),
+        ),
+        (_DURABLE + "test_what_a_manifest_names_is_durable_before_it", *_POWER_CUTS),
+    ),
+    Defect(
+        "checkpoint-name-not-synced",
+        "invariant 10: a checkpoint counts when its name is synced",
+        (Change(_CHECKPOINTS, '    files.sync_dir("checkpoints")\n', ""),),
+        (_DURABLE + "test_what_a_manifest_names_is_durable_before_it", *_POWER_CUTS),
+    ),
+    Defect(
+        "checkpoint-beyond-the-log",
+        "invariant 6: a checkpoint never says more than the synced log",
+        (
+            Change(
+                _ENGINE,
+                "        if entry.lsn > self._wal.durable_lsn:\n            self.sync()\n",
+                "",
+            ),
+        ),
+        (_DURABLE + "test_what_a_manifest_names_is_durable_before_it", *_POWER_CUTS),
+    ),
+    Defect(
+        "rotation-without-sync",
+        "rule L1: a segment is synced whole before the next is named",
+        (
+            Change(
+                _LOG,
+                "        figures = commit.figures()\n        self.sync(commit)\n",
+                "        figures = commit.figures()\n        commit.flush()\n",
+            ),
+        ),
+        (_DURABLE + "test_a_segment_is_synced_whole_before_the_next_one_is_named", *_POWER_CUTS),
+    ),
+    Defect(
+        "successor-without-sync",
+        "invariants 4 and 6: what the log buffer held is synced before the arena that has it is opened",
+        (
+            Change(
+                _LOG,
+                '"resume the log")\n        self._datasync(file)\n',
+                '"resume the log")\n',
+            ),
+        ),
+        (_TEST_ENGINE + "test_a_successor_writes_first_what_the_file_lacks",),
+    ),
+    Defect(
+        "successor-does-not-flush",
+        "rule C4: a successor from disk first writes out what the file lacks",
+        (Change(_REBUILD, "            file.write_all(image[synced:], synced)\n", ""),),
+        (_TEST_ENGINE + "test_a_damaged_arena_is_left_and_the_log_buffer_still_saved",),
+    ),
+    # ------------------------------------------------------------------------------------- a failed log
+    Defect(
+        "sync-tried-again",
+        "invariant 11: a failed sync is final",
+        (
+            Change(
+                _LOG,
+                "                code = error.errno or errno.EIO\n                self._failed(file.path, code)\n",
+                "                try:\n"
+                "                    file.datasync()\n"
+                "                except OSError:\n"
+                "                    code = error.errno or errno.EIO\n"
+                "                    self._failed(file.path, code)\n",
+            ),
+        ),
+        (_TEST_FAILED + "test_a_sync_that_failed_once_is_not_tried_again",),
+        quick=True,
+    ),
+    Defect(
+        "poisoned-file-resumed",
+        "rule L5: nobody appends to a file whose sync has failed",
+        (
+            Change(
+                _OPENING,
+                'was_read_only = predecessor and words["phase"] == READ_ONLY and words["writer_pid"] != 0',
+                "was_read_only = False",
+            ),
+        ),
+        (_TEST_FAILED + "test_dying_on_the_way_back_leaves_the_old_file_alone",),
+    ),
+    Defect(
+        "manifest-not-fenced",
+        "rule L5: the manifest fences the failed file at what is known durable",
+        (
+            Change(
+                _LOG,
+                'after = now.with_end(number, SegmentEnd("fenced", scan.end_offset, lsn, scan.last_crc))',
+                "after = now",
+            ),
+        ),
+        (_TEST_ENGINE + "test_a_failed_write_or_sync_is_final_and_the_way_back_leads_to_new_files",),
+        quick=True,
+    ),
+    Defect(
+        "fence-at-the-tail",
+        "rule L5: what was written and never synced is not believed after the way back",
+        (
+            Change(
+                _LOG,
+                "            image[: max(durable, kernel.SEGMENT_HEADER)], kernel.SEGMENT_HEADER, entry.salt\n",
+                "            image, kernel.SEGMENT_HEADER, entry.salt\n",
+            ),
+        ),
+        (_TEST_ENGINE + "test_a_failed_write_or_sync_is_final_and_the_way_back_leads_to_new_files",),
+    ),
+    # ----------------------------------------------------------------------------------------- retention
+    Defect(
+        "segment-deleted-first",
+        "invariant 10: files are deleted after a manifest that does not name them is durable",
+        (
+            Change(
+                _LOG,
+                "            self.store(after)\n        return self.delete_unnamed()\n",
+                "            self.manifest = after\n"
+                "        gone = self.delete_unnamed()\n"
+                "        self.store(after)\n"
+                "        return gone\n",
+            ),
+        ),
+        (_DURABLE + "test_nothing_is_deleted_that_a_durable_manifest_names", *_KILLS),
+    ),
+    Defect(
+        "one-checkpoint-kept",
+        "rule L6: at least two checkpoints are kept",
+        (
+            Change(
+                _RETENTION,
+                "    kept = kept[-max(keep_checkpoints, 2) :]\n    if len(kept) < 2:\n",
+                "    kept = kept[-1:]\n    if not kept:\n",
+            ),
+        ),
+        (_TEST_ENGINE + "test_damage_of_the_newest_checkpoint_costs_nothing",),
+        quick=True,
+    ),
+    Defect(
+        "segments-below-the-newest-go",
+        "invariant 10: a segment is deleted only below the oldest kept checkpoint",
+        (Change(_RETENTION, "    floor = kept[0].lsn\n", "    floor = kept[-1].lsn\n"),),
+        (
+            _DURABLE + "test_the_log_reaches_back_to_the_oldest_checkpoint",
+            _TEST_ENGINE + "test_a_checkpoint_bounds_what_is_replayed_and_retention_drops_the_rest",
+        ),
+    ),
+    # ------------------------------------------------------------------------------------------ recovery
+    Defect(
+        "last-record-dropped",
+        "invariant 12: no acknowledged commit is lost",
+        (
+            Change(
+                _RECOVERY,
+                "piece.entry.salt, checkpoint_lsn, _ALL)",
+                "piece.entry.salt, checkpoint_lsn, max(piece.judgement.last_lsn, 1) - 1)",
+            ),
+        ),
+        (_TEST_ENGINE + "test_a_new_database_is_created_and_found_again",),
+        quick=True,
+    ),
+    Defect(
+        "hole-below-d-cut",
+        "rule L3: a hole at or below the highest durable LSN is damage",
+        (Change(_JUDGE, "    if durable > last_lsn:\n", "    if durable > last_lsn and not stray_end:\n"),),
+        (_TEST_DAMAGE + "test_a_hole_below_a_durable_record_is_damage_though_it_looks_torn",),
+        quick=True,
+    ),
+    Defect(
+        "d-behind-a-hole-ignored",
+        "rule L3: D counts also where it stands behind a hole",
+        (
+            Change(
+                _JUDGE,
+                "    durable = max(durable, durable_lsn, scan.durable_lsn)\n",
+                "    durable = max(durable_lsn, scan.durable_lsn)\n",
+            ),
+        ),
+        (_TEST_DAMAGE + "test_the_judge_sees_d_behind_a_hole",),
+    ),
+    Defect(
+        "damage-called-a-tear",
+        "rule L3: a bad record without a sector of zeros is damage",
+        (
+            Change(
+                _JUDGE,
+                "    return bool(kernel.torn_like(image, scan.end_offset, min(end, len(image))))\n",
+                "    return True\n",
+            ),
+        ),
+        (_TEST_DAMAGE + "test_damage_above_what_is_durable_is_no_tear_without_a_sector_of_zeros",),
+    ),
+    Defect(
+        "lost-tail-of-an-ended-segment",
+        "rule L3: whatever is missing of a segment that has ended is damage",
+        (
+            Change(
+                _JUDGE,
+                "whole = scan.end_offset == entry.end.offset and scan.last_crc == entry.end.crc",
+                "whole = True",
+            ),
+        ),
+        (_TEST_DAMAGE + "test_a_durable_tail_that_is_gone_is_damage",),
+    ),
+    Defect(
+        "lsn-used-again-after-a-cut",
+        "invariant 9 and rule L4: after an unclean end numbers go on above the limit",
+        (
+            Change(
+                _RECOVERY,
+                "    highest = max([lsn, limit, *(cut.last_lsn for cut in cuts), *(one.durable_lsn for one in ends.values())])\n",
+                "    highest = lsn\n",
+            ),
+        ),
+        (_TEST_DAMAGE + "test_a_tear_above_what_is_durable_is_cut_kept_and_reported",),
+    ),
+    Defect(
+        "cut-without-quarantine",
+        "invariant 13: what is cut is kept in quarantine",
+        (Change(_RECOVERY, "        _quarantine(files, cut)\n", "        pass\n"),),
+        (_TEST_DAMAGE + "test_a_tear_above_what_is_durable_is_cut_kept_and_reported",),
+        quick=True,
+    ),
+    Defect(
+        "cut-in-silence",
+        "invariant 13: nothing is dropped without a report (recovery='until_damage')",
+        (
+            Change(
+                _RECOVERY,
+                "            return pieces, _ends(pieces), _cut_rest(files, needed[position:], piece, reached)\n",
+                "            return pieces, _ends(pieces), []\n",
+            ),
+        ),
+        (_TEST_DAMAGE + "test_until_damage_stops_before_it_and_says_what_is_left_out",),
+    ),
+    Defect(
+        "gap-in-the-log-accepted",
+        "invariant 13: a missing part of the log is an error",
+        (
+            Change(
+                _RECOVERY,
+                "    if entry.follows > reached:\n",
+                "    if entry.follows > reached + (1 << 40):\n",
+            ),
+        ),
+        (_TEST_DAMAGE + "test_a_segment_that_the_manifest_leaves_out_is_a_gap",),
+    ),
+    Defect(
+        "manifest-not-checked",
+        "invariant 13: the manifest is believed after its checksum",
+        (
+            Change(
+                _MANIFEST,
+                "len(data) != _HEADER.size + length or kernel.crc32c(body) != body_crc:",
+                "len(data) != _HEADER.size + length:",
+            ),
+        ),
+        (_TEST_DAMAGE + "test_every_flipped_byte_of_the_manifest_is_corruption",),
+    ),
+    Defect(
+        "missing-manifest-is-a-new-database",
+        "rule L8: a manifest that is missing beside data files is an error",
+        (Change(_MANIFEST, "    if stray:\n", "    if not stray and data:\n"),),
+        (_TEST_ENGINE + "test_a_missing_manifest_is_no_new_database",),
+    ),
+    Defect(
+        "checkpoint-not-read-back",
+        "invariant 10: a checkpoint counts once it is read back",
+        (
+            Change(
+                _CHECKPOINTS,
+                "        read_back = _check_whole(file, beside)\n",
+                "        read_back = footer\n",
+            ),
+        ),
+        (_DURABLE + "test_a_checkpoint_that_does_not_read_back_does_not_count",),
+    ),
+    Defect(
+        "copy-keeps-its-identity",
+        "rule L9: a copied directory gets an identity of its own",
+        (
+            Change(
+                _REBUILD,
+                "    if (found.device, found.inode) == (device, inode):\n",
+                "    if found.inode:\n",
+            ),
+        ),
+        (_TEST_ENGINE + "test_a_copied_directory_gets_an_identity_of_its_own",),
+    ),
+    # --------------------------------------------------------------------------------------------- time
+    Defect(
+        "time-goes-back-at-a-restart",
+        "rule R3: time never goes back, so what had expired stays gone",
+        (
+            Change(
+                _RECOVERY,
+                "        store.raise_time_floor(result.time_us)  # also of commits that the checkpoint holds already\n",
+                "",
+            ),
+            Change(_CHECKPOINTS, "        store.raise_time_floor(header.time_us)\n", ""),
+        ),
+        ("pytest tests/durability/test_gaps.py::test_time_goes_on_from_the_latest_commit_in_the_log",),
+    ),
+    # ------------------------------------------------------------------------------- whose bytes these are
+    Defect(
+        "segment-of-another-database",
+        "rule L9: a segment belongs to its database",
+        (Change(_SEGMENTS, "    if header.database not in known:\n", "    if not header.database:\n"),),
+        (_TEST_DAMAGE + "test_files_of_another_database_are_refused",),
+    ),
+    Defect(
+        "another-segment-in-its-place",
+        "invariant 13: a segment is the one that the manifest means",
+        (
+            Change(
+                _SEGMENTS,
+                "    if (header.number, header.salt, header.capacity) != (entry.number, entry.salt, entry.capacity):\n",
+                "    if header.capacity != entry.capacity:\n",
+            ),
+        ),
+        (_TEST_DAMAGE + "test_files_of_another_database_are_refused",),
+    ),
+    Defect(
+        "another-checkpoint-in-its-place",
+        "invariant 10: a checkpoint is the one that the manifest names",
+        (
+            Change(
+                _CHECKPOINTS,
+                "        if (header.lsn, header.salt, footer.digest) != (entry.lsn, entry.salt, entry.digest):\n",
+                "        if header.lsn != entry.lsn:\n",
+            ),
+        ),
+        (_TEST_DAMAGE + "test_files_of_another_database_are_refused",),
+    ),
+    Defect(
+        "link-not-compared",
+        "rule L1: a segment continues the one before it",
+        (
+            Change(
+                _RECOVERY,
+                "        if linked != (before.number, before.end.crc):\n",
+                "        if linked == (0, 1):\n",
+            ),
+        ),
+        (_TEST_DAMAGE + "test_a_segment_continues_the_one_before_it",),
+    ),
+    Defect(
+        "short-write-of-a-file",
+        "invariant 6: a short write is gone on with",
+        (
+            Change(
+                _FILES,
+                "            view, offset = view[done:], offset + done\n",
+                "            view, offset = view[:0], offset + done\n",
+            ),
+        ),
+        (_DURABLE + "test_short_writes_are_gone_on_with",),
+    ),
+    Defect(
+        "creation-counts-at-once",
+        "rule L8: creation first says `creating`",
+        (Change(_REBUILD, '        state="creating",\n', '        state="ready",\n'),),
+        _KILLS,
+    ),
+    Defect(
+        "unsound-checkpoint-kept-for-good",
+        "rule L6: a checkpoint that the start has found damaged is written again",
+        (
+            Change(
+                _ENGINE,
+                "        if newest is None or any(newest.path in text for text in self._report.damaged_checkpoints):\n",
+                "        if newest is None:\n",
+            ),
+        ),
+        (_DURABLE + "test_a_checkpoint_that_a_start_has_found_damaged_is_written_again",),
+    ),
+)
