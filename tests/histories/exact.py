@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any
 
-from histories.history import Operation, Overlay, has_effect, keys_written, run_steps
+from histories.history import Operation, Overlay, has_effect, run_steps
 
 __all__ = ["Exact", "check_exact"]
 
@@ -186,7 +186,7 @@ class Exact:
 
     def _check_first_committer(self, operation: Operation, state: Overlay, lsn: int) -> None:
         assert operation.at is not None
-        written = keys_written(operation.steps)
+        written = set(state.changes)
         for start, stop in state.cleared:
             written.update(self.model.known(start, stop))
         for key in sorted(written):

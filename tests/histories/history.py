@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["UNHEARD", "WRITES", "Operation", "Overlay", "has_effect", "keys_written", "run_steps"]
+__all__ = ["UNHEARD", "WRITES", "Operation", "Overlay", "has_effect", "run_steps"]
 
 UNHEARD = "?"
 Step = list[Any]
@@ -124,9 +124,10 @@ def _run(step: Step, state: Overlay) -> Any:
         case ["append", key, item]:
             state.put(key, [*(state.get(key) or ()), item])
         case ["delete", key, _]:
-            existed = state.get(key) is not None
+            if state.get(key) is None:
+                return False  # a read, and no write
             state.put(key, None)
-            return existed
+            return True
         case ["clear", start, stop, _]:
             gone = [key for key, _ in state.items(start, stop)]
             state.cleared.append((start, stop))
@@ -145,11 +146,6 @@ def _run(step: Step, state: Overlay) -> Any:
         case _:
             raise ValueError(f"no such step: {step!r}")
     return None
-
-
-def keys_written(steps: Iterable[Step]) -> set[str]:
-    """The keys that are named by its writes; those of a cleared range are not."""
-    return {step[1] for step in steps if step[0] in WRITES and step[0] != "clear"}
 
 
 def has_effect(operation: Operation) -> bool:

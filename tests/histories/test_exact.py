@@ -180,6 +180,19 @@ def test_write_skew_is_for_snapshot_transactions_only() -> None:
     assert len(check_exact(history("serializable"))) == 1
 
 
+def test_a_deletion_that_finds_nothing_is_a_read() -> None:
+    def history(isolation: str) -> list[Operation]:
+        steps: list[list[Any]] = [["delete", "a", False], ["set", "b", 1]]
+        return [
+            done("transaction", 1, 9, *steps, at=0, lsn=2, isolation=isolation),
+            done("call", 2, 3, ["set", "a", 5], lsn=1, client=2),
+            done("snapshot", 10, 11, ["range", "", "z", None, [["a", 5], ["b", 1]]], at=2),
+        ]
+
+    assert check_exact(history("snapshot")) == []
+    assert len(check_exact(history("serializable"))) >= 1
+
+
 def test_a_single_read_may_see_any_state_of_its_time() -> None:
     history = [done("call", at, at + 1, ["set", "a", at], lsn=at) for at in (1, 3, 5)]
     reads = [done("call", 2, 9, ["get", "a", value], low=0, high=5, client=2) for value in (1, 3, 5)]
