@@ -14,7 +14,7 @@ from math import ceil
 from pathlib import Path
 from time import monotonic
 
-from stress.histories.run import Round
+from stress.histories.run import Round, judge_files
 
 __all__ = ["add_arguments", "main"]
 
@@ -30,11 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--transactions", type=int, default=0, help="go on until so many were checked")
     parser.add_argument("--clients", type=int, default=4, help="client processes at one time (default 4)")
     parser.add_argument("--seed", type=int, default=None, help="of all choices; printed")
+    parser.add_argument("--judge", type=Path, metavar="ROUND", help="run nothing: judge a kept round again")
     parser.add_argument("--dir", type=Path, help="where the files go (default: a temporary directory)")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs rounds and prints the verdict; exit code 1 if anything was wrong."""
+    if arguments.judge is not None:
+        return _judge_again(arguments.judge)
     seed = random.SystemRandom().randrange(1 << 30) if arguments.seed is None else arguments.seed
     home = Path(tempfile.mkdtemp(prefix="memdb-histories-", dir=arguments.dir))
     print(f"histories: seed {seed}, {arguments.seconds:g} s, {home}", flush=True)
@@ -71,13 +74,24 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"{sound} passed, {len(problems)} failed", flush=True)
     if problems:
         print(
-            f"the databases, histories, violations and traces are kept in {home}; again: python -m stress "
-            f"histories --seconds {arguments.seconds:g} --seed {seed}",
+            f"the databases, histories, violations and traces are kept in {home} (judged again by: python -m "
+            f"stress histories --judge {home}/round-N); the same choices: python -m stress histories "
+            f"--seconds {arguments.seconds:g} --seed {seed}",
             file=sys.stderr,
         )
         return 1
     home.rmdir()
     return 0
+
+
+def _judge_again(home: Path) -> int:
+    begun = monotonic()
+    problems, figures = judge_files(home)
+    _tell(figures, Counter(), 1, monotonic() - begun, 0)
+    for problem in problems:
+        print(f"VIOLATION {problem}", file=sys.stderr)
+    print(f"{0 if problems else figures['operations']} passed, {len(problems)} failed", flush=True)
+    return 1 if problems else 0
 
 
 def _tell(totals: Counter[str], kills: Counter[str], rounds: int, seconds: float, wanted: int) -> None:

@@ -11,6 +11,7 @@ history, as the last snapshot. Invariants:
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -33,7 +34,7 @@ import memdb
 from stress.chaos.group import actors, kill, kill_group, send
 from stress.histories.files import read_client, read_log
 
-__all__ = ["Round", "judge"]
+__all__ = ["Round", "judge_files"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _VICTIMS = {"writer": 9, "client": 3, "supervisor": 2, "checkpointer": 1, "reaper": 1, "group": 2, "stop": 4}
@@ -78,13 +79,15 @@ class Round:
                 self._end(number, by_kill=False)
             if not self._gentle:
                 kill_group(database)
-            last = self._last_look(database)
+            self._last_look(database)
             self.problems += [f"check: {problem}" for problem in database.check().problems]
         finally:
             for number in list(self._running):
                 self._end(number, by_kill=True)
             database.close()
-        self._judge(last)
+        problems, figures = judge_files(self.home)
+        self.problems += problems
+        self.figures += figures
 
     # ---------------------------------------------------------------------------------------------- processes
 
@@ -162,9 +165,10 @@ class Round:
             send(pid, signal.SIGCONT)
             self.trace.append(f"{monotonic_ns()} stopped {pid}")
 
-    # ---------------------------------------------------------------------------------------------- judgement
+    # ------------------------------------------------------------------------------------------------ the end
 
-    def _last_look(self, database: memdb.Database) -> Operation:
+    def _last_look(self, database: memdb.Database) -> None:
+        """The file of a client number 0: everything that is there at the end."""
         begun = monotonic_ns()
         with database.snapshot() as snapshot:
             everything = dict(snapshot.items())
@@ -173,24 +177,31 @@ class Round:
             ["range", "", "~", None, [list(pair) for pair in everything.items()]],
             *(["get", key, value] for key, value in everything.items() if key.startswith("L")),
         ]
-        return Operation(0, 0, "snapshot", begun, monotonic_ns(), "ok", steps, at=at)
-
-    def _judge(self, last: Operation) -> None:
-        operations, owners = [last], dict[str, int]()
-        for path in self.home.glob("client-*.jsonl"):
-            of_client, names, settled = read_client(path, int(path.stem.split("-")[1]))
-            operations += of_client
-            owners |= names
-            self.figures["outcomes settled"] += settled
-        records = read_log(self.directory, self.problems)
-        self.problems += [f"log: {text}" for text in attribute(records, operations, owners)]
-        problems, figures = judge(operations)
-        self.problems += problems
-        self.figures += figures
+        lines = [
+            {"P": 0, "k": "snapshot", "b": begun, "at": at, "s": steps},
+            {"E": 0, "e": monotonic_ns(), "o": "ok", "high": at},
+        ]
+        self._path(0).write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def clear(self) -> None:
         """Nothing was wrong: nothing is kept."""
         shutil.rmtree(self.home)
+
+
+def judge_files(home: Path) -> tuple[list[str], Counter[str]]:
+    """Problems and figures of what a round has left in its directory."""
+    operations, owners, asked = list[Operation](), dict[str, int](), 0
+    for path in home.glob("client-*.jsonl"):
+        of_client, names, settled = read_client(path, int(path.stem.split("-")[1]))
+        operations += of_client
+        owners |= names
+        asked += settled
+    damage: list[str] = []
+    records = read_log(home / "data", damage)
+    problems = [f"log: {text}" for text in attribute(records, operations, owners)]
+    found, figures = judge(operations)
+    figures["outcomes settled"] = asked
+    return damage + problems + found, figures
 
 
 def judge(operations: Iterable[Operation]) -> tuple[list[str], Counter[str]]:
