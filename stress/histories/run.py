@@ -85,6 +85,7 @@ class Round:
             for number in list(self._running):
                 self._end(number, by_kill=True)
             database.close()
+        self._await_the_end()
         problems, figures = judge_files(self.home)
         self.problems += problems
         self.figures += figures
@@ -166,6 +167,15 @@ class Round:
             self.trace.append(f"{monotonic_ns()} stopped {pid}")
 
     # ------------------------------------------------------------------------------------------------ the end
+
+    def _await_the_end(self) -> None:
+        """The files are read when nobody changes them: a group that a client started lingers by its options."""
+        until = monotonic() + _END_SECONDS
+        while left := actors(self.directory):
+            if monotonic() > until:
+                self.problems.append(f"the engine has not ended within {_END_SECONDS:g} s: {left}")
+                return
+            self._pause.wait(0.02)  # looks again: they are nobody's children here
 
     def _last_look(self, database: memdb.Database) -> None:
         """The file of a client number 0: everything that is there at the end."""
