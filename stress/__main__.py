@@ -12,6 +12,7 @@ from stress.chaos import points
 from stress.damage import command as damage
 from stress.deaths import command as deaths
 from stress.defects import command as defects
+from stress.histories import command as histories
 from stress.states import command as states
 
 COMMANDS: dict[str, tuple[ModuleType, str]] = {
@@ -22,6 +23,7 @@ COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "damage": (damage, "every way in which the files can be damaged"),
     "deaths": (deaths, "owners of slots and rings are killed and stopped"),
     "defects": (defects, "is every seeded defect caught, and by what?"),
+    "histories": (histories, "clients write down what they see, checkers judge it"),
 }
 
 
