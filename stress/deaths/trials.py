@@ -18,9 +18,9 @@ from pathlib import Path
 import psutil
 
 import memdb
+from stress.chaos.group import pids
 from stress.deaths.bystander import Bystander
 from stress.deaths.lives import SHARED, Nursery, is_sound, packed, shared_key
-from stress.chaos.group import pids
 
 __all__ = ["Verdict", "many_deaths", "memory_after_death", "pid_used_again", "stopped_roles"]
 

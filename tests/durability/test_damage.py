@@ -321,7 +321,7 @@ def test_what_a_disk_refuses_to_give_is_zeros_for_a_copy(monkeypatch: pytest.Mon
     assert data == b"x" * (3 * 4096) + bytes(4096) + b"x" * (6 * 4096)
 
 
-def test_a_segment_continues_the_one_before_it() -> None:
+def test_a_segment_continues_the_one_below_the_checkpoint() -> None:
     """Also where that one is below the checkpoint, and is not read itself."""
     machine = written()
     machine.engine.rotate()
