@@ -446,18 +446,6 @@ SEEDS = (
         (Change(_REBUILD, '        state="creating",\n', '        state="ready",\n'),),
         _KILLS,
     ),
-    Defect(
-        "unsound-checkpoint-kept-for-good",
-        "rule L6: a checkpoint that the start has found damaged counts no more",
-        (
-            Change(
-                _RECOVERY,
-                "    sound = tuple(one for one in after.checkpoints if one not in reading.unusable)\n",
-                "    sound = after.checkpoints\n",
-            ),
-        ),
-        (_DURABLE + "test_a_checkpoint_that_a_start_has_found_damaged_is_written_again",),
-    ),
     # ------------------------------------------------------------------------------------------ salvage
     Defect(
         "salvage-skips-in-silence",
