@@ -46,7 +46,7 @@ def test_a_reader_stopped_for_long(data: Path, tmp_path: Path) -> None:
             reader.expect("reading")
             eventually(db.readers, "its snapshot")
             os.kill(reader.process.pid, signal.SIGSTOP)
-            for turn in range(40):  # 200 MB through an arena of 32 MiB
+            for turn in range(15):  # 75 MB through an arena of 32 MiB
                 value = b"w" * 9_999 + bytes([turn])
                 for first in range(0, 500, 100):
                     db.set_many((n, value) for n in range(first, first + 100))
