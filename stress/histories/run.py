@@ -169,7 +169,7 @@ class Round:
     # ------------------------------------------------------------------------------------------------ the end
 
     def _await_the_end(self) -> None:
-        """The files are read when nobody changes them: a group that a client started lingers by its options."""
+        """The files are read when nobody changes them; a group that a client started lingers as it says."""
         until = monotonic() + _END_SECONDS
         while left := actors(self.directory):
             if monotonic() > until:
