@@ -50,7 +50,7 @@ class Tier:
 
 
 TIERS = {
-    "quick": Tier(5_000, 1, Effort(16, 128), (None, 20, 20), 6, 4),
+    "quick": Tier(5_000, 1, Effort(20, 192), (None, 40, 40), 6, 4),
     "nightly": Tier(200_000, 30, Effort(40), (None, None, None), 300, 300),
 }
 
