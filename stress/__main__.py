@@ -12,7 +12,9 @@ from stress.chaos import points
 from stress.damage import command as damage
 from stress.deaths import command as deaths
 from stress.defects import command as defects
+from stress.faults import command as faults
 from stress.histories import command as histories
+from stress.life import command as life
 from stress.states import command as states
 
 COMMANDS: dict[str, tuple[ModuleType, str]] = {
@@ -23,7 +25,9 @@ COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "damage": (damage, "every way in which the files can be damaged"),
     "deaths": (deaths, "owners of slots and rings are killed and stopped"),
     "defects": (defects, "is every seeded defect caught, and by what?"),
+    "faults": (faults, "every call of the file system fails, and what else may"),
     "histories": (histories, "clients write down what they see, checkers judge it"),
+    "life": (life, "hard cases of life: real programs, name spaces, signals"),
 }
 
 
