@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import cast
 
 import memdb
+from stress.chaos.group import pids
 from stress.deaths.lives import SHARED, guarded, is_sound, packed, shared_key
-from stress.group import pids
 
 __all__ = ["Bystander", "Figures"]
 
