@@ -50,3 +50,8 @@ def judge_elsewhere(db: memdb.Database, conn: Connection) -> None:
     conn.send((db.ttl("a"), len(db), db.set("a", 0, if_absent=True)))
     conn.recv()
     conn.send(("a" in db, len(db), db.set("a", 2, if_absent=True)))
+
+
+def one_more(value: int) -> int:
+    """For modify."""
+    return value + 1

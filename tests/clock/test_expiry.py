@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from api.children import one_more
 from peer import Peer
 from shim.steering import Steering, compiler
 
@@ -175,7 +176,3 @@ def test_what_replaces_a_value_that_expired_here_alone_stays(stage: Stage, call:
         assert first.call("compare_and_set", "n", memdb.MISSING, 3, ttl=memdb.KEEP)
     assert stage.everywhere("get", "n") == [3, 3]
     assert stage.everywhere("ttl", "n") == [None, None]
-
-
-def one_more(value: int) -> int:
-    return value + 1
