@@ -10,6 +10,7 @@
 #define DELETE MEMDB_OP_DELETE
 #define ARENA (UINT64_C(4) << 20)
 #define LARGE 3999u
+#define ROOM 64u /* values whose pages hold what is held, with a page for every size class that it may need */
 
 struct scene {
     struct bench b;
@@ -161,7 +162,7 @@ static void test_the_held_one_keeps_its_bytes(void)
     payload_op(&payload, SET, 0, "small", "as it was sent", 0);
     hold(&s, &payload, 0);
     CHECK_EQUAL(take(&s), MEMDB_ABSENT);
-    make_room(&s, 8);
+    make_room(&s, ROOM);
     CHECK_EQUAL(-memdb_commit_step(s.b.rig.commit), MEMDB_EVENT_PRESSURE);
     go_on(&s);
     CHECK_EQUAL((unsigned)rig_status(s.b.lease, s.b.request), MEMDB_OK);
@@ -184,7 +185,7 @@ static void test_neither_finds_room(void)
         CHECK_EQUAL(group_status(&s), (unsigned)MEMDB_FULL);
     }
     CHECK(!rig_done(s.b.lease, s.b.request));
-    make_room(&s, 8);
+    make_room(&s, ROOM);
     go_on(&s);
     CHECK_EQUAL((unsigned)rig_status(s.b.lease, s.b.request), MEMDB_OK);
     CHECK(!rig_reads(&s.b.rig, s.b.lease, name(count), NULL));
@@ -209,7 +210,7 @@ static void test_the_held_one_is_judged_anew(int by_range)
     payload_op(&payload, SET, 0, "large", s.value, 0);
     section_join(&s.b.section, &payload, &whole);
     hold(&s, &whole, MEMDB_ENTRY_VALIDATE);
-    make_room(&s, 8); /* p0 first */
+    make_room(&s, ROOM); /* p0 first */
     go_on(&s);
     CHECK_EQUAL((unsigned)rig_status(s.b.lease, s.b.request), MEMDB_CONFLICT);
     CHECK_EQUAL(RIG_RESULT(s.b.lease, s.b.request, count), by_range ? MEMDB_CONFLICT_RANGE : MEMDB_CONFLICT_POINT);
@@ -236,7 +237,7 @@ static void test_a_staged_one_is_held(void)
                                .level = OS, .request = s.b.request, .cell = (uint32_t)(s.b.request % MEMDB_CELLS), .frame = 1};
     CHECK_EQUAL(memdb_lease_submit(s.b.lease, s.b.rig.board, &last, payload.bytes + 1000), MEMDB_OK);
     CHECK_EQUAL(-memdb_commit_step(s.b.rig.commit), MEMDB_EVENT_PRESSURE);
-    make_room(&s, 8);
+    make_room(&s, ROOM);
     go_on(&s);
     CHECK_EQUAL((unsigned)rig_status(s.b.lease, s.b.request), MEMDB_OK);
     CHECK(rig_reads(&s.b.rig, s.b.lease, "small", "in two pieces"));
@@ -255,7 +256,7 @@ static void test_the_held_ones_client_departs(void)
     payload_op(&payload, SET, 0, "small", "left behind", 0);
     hold(&s, &payload, 0);
     memdb_commit_remove_lease(s.b.rig.commit, s.b.lease);
-    make_room(&s, 8);
+    make_room(&s, ROOM);
     go_on(&s);
     CHECK(!rig_done(s.b.lease, s.b.request));
     CHECK(rig_reads(&s.b.rig, s.group, "small", "left behind"));
@@ -268,7 +269,7 @@ static void test_nonsense(void)
     static struct scene s;
     begin_scene(&s, 16 << 20);
     unsigned count = fill(&s);
-    make_room(&s, 8);
+    make_room(&s, ROOM);
     memdb_store_sc(&s.group->ring_tail, memdb_load_relaxed(&s.group->ring_head) + 3 * MEMDB_RING_BYTES);
     CHECK_EQUAL(take(&s), MEMDB_ABSENT);
     CHECK_EQUAL((unsigned)take(&s), (unsigned)MEMDB_INVALID);
