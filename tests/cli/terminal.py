@@ -43,6 +43,18 @@ class Terminal:
         """Sends keys."""
         os.write(self.fd, text.encode())
 
+    def interrupt(self, text: str) -> None:
+        """Ctrl-C until `text` comes: readline loses a signal that comes after its prompt and before its `select`."""
+        deadline = time.monotonic() + _SECONDS
+        self.type("\x03")
+        while text.encode() not in _CONTROL.sub(b"", self.seen):
+            if select.select([self.fd], [], [], 2.0)[0]:
+                self._read(deadline, f"{text!r} never came")
+            else:
+                assert time.monotonic() < deadline, f"{text!r} never came; there is {self.seen!r}"
+                self.type("\x03")
+        self.wait_for(text)
+
     def wait_for(self, text: str) -> bytes:
         """Reads until `text` comes; what came since the last wait, without the terminal's own codes."""
         wanted = text.encode()

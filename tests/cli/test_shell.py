@@ -179,8 +179,9 @@ def test_on_a_terminal(cli: Run, data: str, tmp_path: Path) -> None:
         terminal.wait_for("memdb data*> ")
         terminal.type("set a 1\n")
         terminal.wait_for("memdb data*> ")
-        terminal.type("half a li\x03")  # Ctrl-C drops the line, not the transaction
-        terminal.wait_for("memdb data*> ")
+        terminal.type("half a li")
+        terminal.wait_for("half a li")
+        terminal.interrupt("memdb data*> ")  # Ctrl-C drops the line, not the transaction
         terminal.type("commit\n")
         assert b"LSN" in terminal.wait_for("memdb data> ")
         terminal.type("\x04")  # Ctrl-D
