@@ -6,7 +6,7 @@ import argparse
 import sys
 from types import ModuleType
 
-from stress import bench
+from stress import bench, tiers
 from stress.chaos import command as chaos
 from stress.chaos import points
 from stress.damage import command as damage
@@ -18,6 +18,8 @@ from stress.life import command as life
 from stress.states import command as states
 
 COMMANDS: dict[str, tuple[ModuleType, str]] = {
+    "quick": (tiers, "all of the below in five minutes, a part of each"),
+    "nightly": (tiers, "all of the below as far as it goes: more than an hour"),
     "bench": (bench, "the figures, each beside its peer in one run"),
     "chaos": (chaos, "real processes are killed while an oracle watches"),
     "points": (points, "a kill before and after every durable step"),
