@@ -229,7 +229,7 @@ class Client:
             say("V", f"{what} of {key} says {found}, and not {expected}")
 
     def look(self) -> None:
-        """Reads its own region; a hasty client may meet a change of arenas that takes longer than it waits."""
+        """Reads its own region; a hasty client may meet a change of arenas that takes longer."""
         try:
             self.read_own()
         except memdb.OpenTimeout:
