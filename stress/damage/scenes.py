@@ -140,7 +140,7 @@ def long_log(seed: int) -> Scene:
     """A segment of 64 KiB, full but for its end."""
     writer = Writer(seed)
     machine = writer.machine
-    while machine.engine.info()["wal"]["tail"] < 58 * KIB:
+    while machine.engine.info()["wal"]["tail"] < 55 * KIB:
         writer.pair(writer.random.choice(("full", "os")), names=60, size=120)
         if writer.random.random() < 0.05:
             writer.zeros("full")
