@@ -210,7 +210,8 @@ def test_the_mapping_sees_nothing_of_them(db: memdb.Database) -> None:
     db["k"] = 1
     db.set_many({at("a"): 1, at("b"): 2, named("n"): 3})
     assert len(db) == 1 and list(db) == ["k"] and list(reversed(db)) == ["k"] and dict(db) == {"k": 1}
-    assert list(db.range()) == [("k", 1)] and db == {"k": 1} and at("a") not in db.keys()
+    assert list(db.range()) == [("k", 1)] and db == {"k": 1} and list(db.keys()) == ["k"]
+    assert at("a") not in db.keys(start="a") and at("a") in db.keys(start=FIRST, stop=END)
     with db.snapshot() as snap, db.transaction() as tx:
         assert len(snap) == len(tx) == 1 and list(snap) == list(tx) == ["k"]
         assert db.popitem() == ("k", 1)
