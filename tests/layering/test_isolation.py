@@ -24,9 +24,15 @@ def whole(space: int) -> tuple[SpaceKey, SpaceKey]:
 
 
 @pytest.fixture
-def other(opened: Opener, db: memdb.Database) -> memdb.Database:
+def db(shared: memdb.Database) -> memdb.Database:
+    """The module's database, emptied."""
+    return shared
+
+
+@pytest.fixture
+def other(two_handles: list[memdb.Database]) -> memdb.Database:
     """A second handle on the database of ``db``."""
-    return opened()
+    return two_handles[1]
 
 
 def conflict_of(tx: memdb.Transaction) -> memdb.ConflictError:

@@ -46,7 +46,7 @@ def compare(one: Any, other: Any) -> int:
     if rank == RANKS["text"]:
         one, other = [ord(c) for c in one], [ord(c) for c in other]
     elif rank == RANKS["instant"]:
-        one, other = (v if v.tzinfo else v.replace(tzinfo=UTC) for v in (one, other))
+        one, other = (v.astimezone(UTC) if v.tzinfo else v.replace(tzinfo=UTC) for v in (one, other))
     elif rank == RANKS["identifier"]:
         one, other = one.int, other.int
     elif rank in (RANKS["null"], RANKS["empty"]):
