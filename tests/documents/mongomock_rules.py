@@ -111,6 +111,9 @@ RULES: dict[str, Rule] = {
     "$exists of several documents": lambda path, condition, doc: (
         any(op == "$exists" for op, _ in operators(condition)) and len(_at(path, doc)) > 1
     ),
+    "$regex in $elemMatch of arrays in an array": lambda path, condition, doc: (
+        "$regex" in repr(condition) and "$elemMatch" in repr(condition) and _is_nested(_at(path, doc))
+    ),
     "an array listed in $in": lambda path, condition, doc: (
         any(op in ("$in", "$nin") and _has_array(operand) for op, operand in operators(condition))
         and any(isinstance(value, list) for value in _at(path, doc))

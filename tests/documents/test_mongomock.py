@@ -99,6 +99,11 @@ FILTERS: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
     "an array compared with arrays in an array": ({"a": {"$eq": []}}, {"a": [[], 5]}, True),
     "$not or $exists where nothing is found": ({"a.b": {"$not": {"$gt": 3}}}, {"a": []}, True),
     "$exists of several documents": ({"a.b": {"$exists": False}}, {"a": [{"b": 1}, {}]}, False),
+    "$regex in $elemMatch of arrays in an array": (
+        {"a": {"$elemMatch": {"$regex": "x"}}},
+        {"a": [["x"]]},
+        False,
+    ),
     "an array listed in $in": ({"a": {"$in": [[], 5]}}, {"a": []}, True),
     "$all of what is no array": ({"a": {"$all": [None]}}, {}, True),
 }
