@@ -61,7 +61,7 @@ def define(
 ) -> tuple[Definition, Index]:
     """The index of that definition, added as it is asked for if it is not there. *given* gets the index
     before any entry is made. Raises IndexMismatch if there is another of its name."""
-    definition = catalogue.load(tx, name) or catalogue.create(tx, name)
+    definition = catalogue.hold(tx, name) or catalogue.create(tx, name)
     there = definition.index(wanted.name)
     if there is None:
         definition = catalogue.with_index(definition, wanted)
@@ -126,7 +126,7 @@ def _last_document(source: Source, definition: Definition) -> bytes:
 
 def _step(tx: Transaction, name: str, index: Index, size: int, last: bytes) -> int | None:
     """One part of a build: how many documents it has passed; None when the index is ready."""
-    definition = catalogue.load(tx, name)
+    definition = catalogue.hold(tx, name)
     there = None if definition is None else definition.index(index.name)
     if definition is None or there is None or there.n != index.n:
         raise IndexMismatch(
@@ -177,7 +177,7 @@ def _give_up(db: _Database, name: str, index: Index) -> None:
     """Takes an index away that can't be built, if it is still the same."""
 
     def take_away(tx: Transaction) -> None:
-        definition = catalogue.load(tx, name)
+        definition = catalogue.hold(tx, name)
         there = None if definition is None else definition.index(index.name)
         if definition is not None and there is not None and there.n == index.n and not there.ready:
             _remove(tx, name, definition, there)
@@ -193,7 +193,7 @@ def _remove(tx: Transaction, name: str, definition: Definition, index: Index) ->
 
 def drop_index(tx: Transaction, name: str, index: str) -> bool:
     """Takes an index and its entries away; False if there is none of that name."""
-    definition = catalogue.load(tx, name)
+    definition = catalogue.hold(tx, name)
     there = None if definition is None else definition.index(index)
     if definition is None or there is None:
         return False

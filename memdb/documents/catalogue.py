@@ -20,10 +20,9 @@ from memdb import layering, values
 from memdb.documents import keyspace
 from memdb.documents.indexes import Index, IndexDefinition
 from memdb.errors import CorruptionError, FormatTooNew
-from memdb.snapshot import Snapshot
 from memdb.transaction import Transaction
 
-__all__ = ["Definition", "Source", "check_name", "create", "drop", "load", "names", "rename", "save"]
+__all__ = ["Definition", "Source", "check_name", "create", "drop", "hold", "load", "names", "rename", "save"]
 
 Source: TypeAlias = "layering.Reads"
 """What is read from: a Database, a Snapshot or a Transaction."""
@@ -81,14 +80,17 @@ def check_name(name: object) -> str:
 
 
 def load(source: Source, name: str) -> Definition | None:
-    """The definition of a collection as *source* sees it; None if there is no such collection.
+    """The definition of a collection as *source* sees it; None if there is no such collection."""
+    raw = source.get(keyspace.definition_key(name))
+    return None if raw is None else known(raw)
 
-    Of a transaction it is what the commit is judged by, at either isolation.
-    """
+
+def hold(tx: Transaction, name: str) -> Definition | None:
+    """As :func:`load`, for what writes by it: the commit fails if somebody changes the definition meanwhile, at
+    either isolation."""
     key = keyspace.definition_key(name)
-    raw = source.get(key)
-    if isinstance(source, Transaction):
-        layering.guard(source, key)
+    layering.guard(tx, key)
+    raw = tx.get(key)
     return None if raw is None else known(raw)
 
 
@@ -154,7 +156,7 @@ def create(tx: Transaction, name: str) -> Definition:
 
 def drop(tx: Transaction, name: str) -> bool:
     """Deletes a collection with all that is in it; False if it is not there."""
-    definition = load(tx, name)
+    definition = hold(tx, name)
     if definition is None:
         return False
     tx.delete(keyspace.definition_key(name))
@@ -166,12 +168,12 @@ def drop(tx: Transaction, name: str) -> bool:
 
 def rename(tx: Transaction, old: str, new: str) -> None:
     """Gives a collection another name. Raises KeyError, and ValueError if *new* is taken."""
-    definition = load(tx, old)
+    definition = hold(tx, old)
     if definition is None:
         raise KeyError(f"there is no collection {old!r} to be renamed; there are: {', '.join(names(tx)) or 'none'}")
     if old == new:
         return
-    if load(tx, new) is not None:
+    if hold(tx, new) is not None:
         raise ValueError(f"collection {old!r} can't be renamed: {new!r} exists; drop it first, or take another name")
     tx.delete(keyspace.definition_key(old))
     save(tx, new, definition)

@@ -1,6 +1,7 @@
 """Bounds of ids: documents lie in the order of their ids as keys, which is by type, so the ids of one type are a range.
 
-Invariants: as of bounds.py. ``1`` and ``1.0`` are two ids and one number: a condition on a number leads to both.
+Invariants: as of bounds.py. ``1`` and ``1.0`` are two ids and one number: a condition on a number leads to both. A tuple
+is an array to a filter, which finds it by its elements: ids that are tuples are part of every range.
 """
 
 import math
@@ -19,6 +20,8 @@ _NUMBERS: Final = frozenset({int, float})
 _INTS: Final = (b"\x0b", b"\x1e")  # the key encoding of ints: from the longest negative to the longest positive
 _FLOATS: Final = (b"\x21", b"\x22")
 
+_TUPLES: Final = (b"\x05", b"\x06")
+
 Ranges = list[tuple[bytes, bytes]]
 
 
@@ -30,7 +33,8 @@ def id_ranges(conditions: Iterable[Condition], prefix: bytes) -> tuple[Ranges, b
         points = _points(condition)
         if points is not None:
             text = repr(condition.operand)
-            return [(prefix + one, prefix + one) for one in sorted(points)], True, text[:60]
+            ranges = sorted([*((one, one + b"\0") for one in points), _TUPLES])
+            return [(prefix + start, prefix + stop) for start, stop in ranges], True, text[:60]
     found: Ranges | None = None
     texts = []
     for condition in on_id:
@@ -94,7 +98,7 @@ def _ordered(condition: Condition) -> Ranges | None:
         except Error:
             return None
         kind = code[:1]
-        return [(code, following(kind))] if above else [(kind, code + b"\0")]
+        return sorted([(code, following(kind)) if above else (kind, code + b"\0"), _TUPLES])
     if type(operand) not in _NUMBERS or not math.isfinite(operand):
         return None
     try:
@@ -103,8 +107,8 @@ def _ordered(condition: Condition) -> Ranges | None:
     except (Error, OverflowError):
         return None
     if above:
-        return [(whole, _INTS[1]), (broken, _FLOATS[1])]
-    return [(_INTS[0], whole + b"\0"), (_FLOATS[0], broken + b"\0")]
+        return [_TUPLES, (whole, _INTS[1]), (broken, _FLOATS[1])]
+    return [_TUPLES, (_INTS[0], whole + b"\0"), (_FLOATS[0], broken + b"\0")]
 
 
 def _both(first: Ranges, second: Ranges) -> Ranges:

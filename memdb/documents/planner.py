@@ -15,7 +15,7 @@ Invariants:
 * ``sorted`` is claimed only where entries come in the order asked for, with ids at the end if it is total.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from memdb.documents.catalogue import Definition, Source
 from memdb.documents.filters import Condition, Filter, compile_filter
 from memdb.documents.idbounds import id_ranges
 from memdb.documents.indexes import Index
+from memdb.documents.order import same
 from memdb.documents.sorting import Order
 from memdb.layering import SpaceKey
 from memdb.transaction import Transaction
@@ -46,7 +47,7 @@ class Access:
     stage: str
     """``index``, ``id``, ``scan``, ``or`` or ``none`` (nothing can be found)."""
     ranges: Ranges = field(default_factory=list)
-    """Of stored keys, in order and apart; of ``id`` the ids, each twice."""
+    """Of stored keys, in order and apart."""
     index: Index | None = None
     reverse: bool = False
     sorted: bool = False
@@ -56,6 +57,8 @@ class Access:
     """A document may have several entries in the index."""
     fixed: int = 0
     """How many first fields of the index have one value in all of the ranges."""
+    prefix: bytes = b""
+    """What the keys of all ranges begin with: the fixed fields."""
     bounds: dict[str, str] = field(default_factory=dict)
     branches: "list[tuple[Filter, Access]]" = field(default_factory=list)
     rank: tuple[int, ...] = ()
@@ -70,10 +73,10 @@ def choose(source: Source, definition: Definition, filter: Filter, order: Order 
     """The way to the documents that *filter* finds. *total*: the order counts to its end, with the ids."""
     total = total or (order is not None and order.names_id)
     conditions = filter.conditions()
-    by_id = _by_id(definition, filter, conditions, order)
-    if by_id is not None and by_id.stage != "scan":
+    by_id = _by_id(definition, conditions, order)
+    if by_id is not None and by_id.rank[0]:
         return by_id
-    found = []
+    found = [] if by_id is None else [by_id]
     for index in definition.ready:
         access = _through(source, index, filter, conditions, order, total)
         if access is not None:
@@ -85,8 +88,6 @@ def choose(source: Source, definition: Definition, filter: Filter, order: Order 
         union = _union(source, definition, filter)
         if union is not None:
             return union
-        if by_id is not None:
-            return by_id
     best = _best(source, bounded or found)
     return best if best is not None else _scan(definition, order)
 
@@ -121,25 +122,23 @@ def _scan(definition: Definition, order: Order | None) -> Access:
     return Access(
         "scan",
         [(prefix, keyspace.following(prefix))],
+        prefix=prefix,
         sorted=by_id,
         reverse=by_id and order is not None and order.id_descending,
     )
 
 
 def _by_id(
-    definition: Definition, filter: Filter, conditions: Sequence[Condition], order: Order | None
+    definition: Definition, conditions: Sequence[Condition], order: Order | None
 ) -> Access | None:
     """Through the ids, if the filter says something of them."""
     found = id_ranges(conditions, keyspace.document_prefix(definition.id))
     if found is None:
         return None
     ranges, is_points, text = found
-    if not ranges:
-        return Access("none", exact=True, sorted=True, bounds={"_id": text})
     access = _scan(definition, order)
     access.stage, access.ranges, access.bounds = "id", ranges, {"_id": text}
-    access.fixed = int(is_points)
-    access.exact = False
+    access.rank = (int(is_points), 0, 1, int(access.sorted), 0, -len(ranges), 0)
     return access
 
 
@@ -156,9 +155,7 @@ def _through(
 ) -> Access | None:
     """The access through one index; None if it is of no use."""
     where = index.where
-    if where is not None and not _implies(conditions, where.conditions()):
-        return None
-    if where is not None and not _is_conjunction(where):
+    if where is not None and not (_says_all(where.source) and _implies(conditions, where.conditions())):
         return None
     is_function = index.definition.key is not None
     if is_function and where is None:
@@ -184,6 +181,10 @@ def _through(
     while fixed < points and len(fields[fixed][0]) == 1:
         fixed += 1
     access = Access("index", ranges, index, several=mark, fixed=fixed)
+    access.prefix = index.prefix + b"".join(
+        keyspace.complement(spans[0].start) if descending else spans[0].start
+        for spans, descending in fields[:fixed]
+    )
     access.bounds = {path: text for (path, _), text in zip(index.fields, texts, strict=False)}
     if order is not None and not mark and len(ranges) == 1:
         served = _serves(index, fixed, order, total)
@@ -235,9 +236,12 @@ def _is_exact(filter: Filter, fields: Sequence[tuple[list[Span], bool]]) -> bool
 # ------------------------------------------------------------------------------------------------ partial indexes
 
 
-def _is_conjunction(where: Filter) -> bool:
-    """Whether its conditions are all that a filter says."""
-    return where.branches() is None and "$nor" not in str(where.source)
+def _says_all(source: Mapping[str, Any]) -> bool:
+    """Whether its conditions are all that a filter says: ``$or`` and ``$nor`` add none."""
+    return all(
+        all(map(_says_all, operand)) if name == "$and" else not name.startswith("$")
+        for name, operand in source.items()
+    )
 
 
 def _implies(conditions: Sequence[Condition], wanted: Sequence[Condition]) -> bool:
@@ -248,7 +252,7 @@ def _implies(conditions: Sequence[Condition], wanted: Sequence[Condition]) -> bo
 def _follows(given: Condition, wanted: Condition) -> bool:
     if given.path != wanted.path:
         return False
-    if given.op == wanted.op and _same_operand(given.operand, wanted.operand):
+    if given.op == wanted.op and same(given.operand, wanted.operand):
         return True
     if wanted.op == "exists":
         # Whatever compares with a value finds none that is missing.
@@ -266,10 +270,6 @@ def _follows(given: Condition, wanted: Condition) -> bool:
     if given.op in ("lt", "lte") and wanted.op in ("lt", "lte"):
         return _beyond(given, wanted, "lt", "lte")
     return False
-
-
-def _same_operand(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and bool(one == other)
 
 
 def _beyond(given: Condition, wanted: Condition, strict: str, loose: str) -> bool:
