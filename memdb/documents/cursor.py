@@ -112,27 +112,27 @@ def _whole(number: object, what: str) -> int:
 class Run:
     """A query at work on one source: its access, and what it has cost so far."""
 
-    __slots__ = ("_definition", "_query", "_source", "access", "counts", "returned", "sorts")
+    __slots__ = ("_query", "_source", "access", "counts", "definition", "returned", "sorts")
 
     def __init__(self, query: Query, source: Source) -> None:
         self._query, self._source = query, source
         self.counts = Counts()
         self.returned = 0
-        self._definition = catalogue.load(source, query.name)
-        if self._definition is None or query.limit == 0:
+        self.definition = catalogue.load(source, query.name)
+        if self.definition is None or query.limit == 0:
             self.access = Access("none", exact=True, sorted=True)
         else:
-            self.access = choose(source, self._definition, query.filter, query.order, total=query.total)
+            self.access = choose(source, self.definition, query.filter, query.order, total=query.total)
         self.sorts = query.order is not None and not self.access.sorted
 
     def found(self) -> Iterator[Found]:
         """(id, document), from the first to the last that the query asks for."""
         query = self._query
-        if self._definition is None or self.access.stage == "none":
+        if self.definition is None or self.access.stage == "none":
             return
         if query.after is not None and not self.sorts and query.order is not None:
-            resumed(self._definition, self.access, query.order, query.after)
-        rows = read(self._source, query.name, self._definition, self.access, query.filter, self.counts)
+            resumed(self.definition, self.access, query.order, query.after)
+        rows = read(self._source, query.name, self.definition, self.access, query.filter, self.counts)
         stop = None if query.limit is None else query.skip + query.limit
         if self.sorts:
             rows = self._sorted(rows, stop)
