@@ -20,7 +20,7 @@ from memdb.documents.identity import new_id, new_ids
 from memdb.documents.indexes import Index, IndexDefinition, KeyFunction, function_name, register
 from memdb.documents.indexview import IndexInfo, IndexView, told
 from memdb.documents.keyspace import id_bytes
-from memdb.documents.projection import sort_keys
+from memdb.documents.sorting import sort_keys
 from memdb.documents.reads import Reads
 from memdb.documents.updates import Update, compile_update, upsert_base
 from memdb.documents.writing import Batch, checked_document

@@ -22,7 +22,7 @@ from memdb.documents.catalogue import Source
 from memdb.documents.filters import Filter
 from memdb.documents.planner import Access, choose
 from memdb.documents.reading import Counts, Found, read, resumed
-from memdb.documents.sorting import Order
+from memdb.documents.ordering import Order
 from memdb.errors import SnapshotExpired
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from memdb.documents.filters import Condition, Filter, compile_filter
 from memdb.documents.idbounds import id_ranges
 from memdb.documents.indexes import Index
 from memdb.documents.order import same
-from memdb.documents.sorting import Order
+from memdb.documents.ordering import Order
 from memdb.layering import SpaceKey
 from memdb.transaction import Transaction
 

@@ -20,7 +20,7 @@ from memdb.documents.catalogue import Definition, Source
 from memdb.documents.filters import Filter
 from memdb.documents.indexes import Index
 from memdb.documents.planner import Access
-from memdb.documents.sorting import Order
+from memdb.documents.ordering import Order
 from memdb.layering import SpaceKey
 from memdb.transaction import Transaction
 

@@ -15,9 +15,8 @@ from memdb.documents.cursor import Cursor, Plan, Query
 from memdb.documents.filters import Filter, compile_filter
 from memdb.documents.keyspace import document_range, id_bytes
 from memdb.documents.pages import Page, place_of, token_of
-from memdb.documents.paths import Path, distinct_values
 from memdb.documents.projection import compile_projection
-from memdb.documents.sorting import Order
+from memdb.documents.ordering import Order
 from memdb.errors import Error
 from memdb.info import Report
 from memdb.layering import SpaceKey, encode_ordered
@@ -247,14 +246,9 @@ class Reads(Base[T]):
         >>> people.distinct("city")
         ['Paris', 'Rome']
         """
-        path = Path(field)
         query = Query(self._name, compile_filter(filter))
-        found: dict[bytes, Any] = {}
         with self._reading(tx) as source:
-            for _, document in query.run(source).found():
-                for value in distinct_values(document, path):
-                    found.setdefault(encode_ordered(value), value)
-        return [found[code] for code in sorted(found)]
+            return grouping.distinct((document for _, document in query.run(source).found()), field)
 
     def aggregate(
         self,

@@ -16,7 +16,7 @@ from typing import Any, Self
 from memdb.documents.indexes import field_codes
 from memdb.documents.keyspace import complement, id_of
 from memdb.documents.paths import Path
-from memdb.documents.projection import sort_keys
+from memdb.documents.sorting import sort_keys
 from memdb.errors import UnsupportedType
 from memdb.layering import encode_ordered
 
