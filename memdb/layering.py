@@ -69,7 +69,8 @@ def id_bytes(id: object) -> bytes:
 
 
 def id_of_bytes(data: bytes) -> Any:
-    """The ``_id`` that :func:`id_bytes` has encoded. Raises ValueError for bytes that are none. Cost: below 1 µs.
+    """The ``_id`` that :func:`id_bytes` has encoded. Raises ValueError for bytes that are none. Cost: below 1
+    µs.
 
     >>> id_of_bytes(b"\\x02a\\x00")
     'a'

@@ -20,8 +20,8 @@ from memdb.documents.identity import new_id, new_ids
 from memdb.documents.indexes import Index, IndexDefinition, KeyFunction, function_name, register
 from memdb.documents.indexview import IndexInfo, IndexView, told
 from memdb.documents.keyspace import id_bytes
-from memdb.documents.sorting import sort_keys
 from memdb.documents.reads import Reads
+from memdb.documents.sorting import sort_keys
 from memdb.documents.updates import Update, compile_update, upsert_base
 from memdb.documents.writing import Batch, checked_document
 from memdb.sentinels import KEEP, Keep
@@ -40,11 +40,11 @@ _NAME_BYTES: Final = 120
 
 
 class Collection(Reads[T]):
-    """A named collection of documents, from ``db.collection(name)``; on ``tx.collection(name)`` every call is part of
-    the transaction.
+    """A named collection of documents, from ``db.collection(name)``; on ``tx.collection(name)`` every call is
+    part of the transaction.
 
-    Documents are dicts with an ``_id``, or objects of a model. A collection is created by its first write. Usable from
-    any thread, as its database is.
+    Documents are dicts with an ``_id``, or objects of a model. A collection is created by its first write.
+    Usable from any thread, as its database is.
 
     >>> people = db.collection("people")
     >>> people.insert({"_id": 1, "name": "Ada", "age": 30})
@@ -61,11 +61,13 @@ class Collection(Reads[T]):
         tx: Transaction | None = None,
         durability: "Level | None" = None,
     ) -> T:
-        """Stores a new document and returns it with its ``_id``: the one that it has, else a UUID that sorts by time.
+        """Stores a new document and returns it with its ``_id``: the one that it has, else a UUID that sorts
+        by time.
 
-        *ttl*: seconds or timedelta, after which it is gone, with its index entries. Raises DuplicateKeyError, TypeError,
-        ValueError, UnsupportedType (values that can't be stored, or indexed), KeyTooLarge, ValueTooLarge, ModelError,
-        IndexMismatch, ReadOnlyError, ClosedError. Cost: one commit, and about 1 µs for each index.
+        *ttl*: seconds or timedelta, after which it is gone, with its index entries. Raises DuplicateKeyError,
+        TypeError, ValueError, UnsupportedType (values that can't be stored, or indexed), KeyTooLarge,
+        ValueTooLarge, ModelError, IndexMismatch, ReadOnlyError, ClosedError. Cost: one commit, and about 1 µs
+        for each index.
 
         >>> people.insert({"name": "Bob"})["_id"]
         UUID('0199a3a0-65c1-7b7e-8d57-2f6f0a3f1c55')
@@ -88,8 +90,8 @@ class Collection(Reads[T]):
         tx: Transaction | None = None,
         durability: "Level | None" = None,
     ) -> list[T]:
-        """Stores new documents in one transaction, all or none, and returns them with their ids. Raises as ``insert``,
-        and TransactionTooLarge.
+        """Stores new documents in one transaction, all or none, and returns them with their ids. Raises as
+        ``insert``, and TransactionTooLarge.
 
         Cost: one commit; about 5 µs a document and 1 µs an index entry.
 
@@ -124,10 +126,10 @@ class Collection(Reads[T]):
     ) -> T:
         """Changes the document with that id and returns it as it is then.
 
-        *changes*: fields that are merged into it, or update operators (``{"$inc": {"age": 1}}``). *upsert*: a missing one
-        is made of the id and the changes, else it is KeyError. *ttl*: the TTL is kept unless one is given (None: none).
-        Raises InvalidFilter, ValueError, TypeError for changes that can't be, and as ``insert``. Cost: a read and one
-        commit.
+        *changes*: fields that are merged into it, or update operators (``{"$inc": {"age": 1}}``). *upsert*: a
+        missing one is made of the id and the changes, else it is KeyError. *ttl*: the TTL is kept unless one
+        is given (None: none). Raises InvalidFilter, ValueError, TypeError for changes that can't be, and as
+        ``insert``. Cost: a read and one commit.
 
         >>> people.update(1, {"$inc": {"age": 1}})
         {'_id': 1, 'name': 'Ada', 'age': 31}
@@ -152,11 +154,11 @@ class Collection(Reads[T]):
         tx: Transaction | None = None,
         durability: "Level | None" = None,
     ) -> T:
-        """Puts *document* in the place of the one with that id; returns it. *upsert*: also if there is none, else that is
-        KeyError.
+        """Puts *document* in the place of the one with that id; returns it. *upsert*: also if there is none,
+        else that is KeyError.
 
-        *ttl*: without one it has none; ``memdb.KEEP`` keeps what is there. Raises ValueError if *document* has another
-        ``_id``, and as ``insert``. Cost: a read and one commit.
+        *ttl*: without one it has none; ``memdb.KEEP`` keeps what is there. Raises ValueError if *document*
+        has another ``_id``, and as ``insert``. Cost: a read and one commit.
 
         >>> people.replace(1, {"name": "Ada Lovelace"})
         {'_id': 1, 'name': 'Ada Lovelace'}
@@ -164,7 +166,10 @@ class Collection(Reads[T]):
         fields = checked_document(self._dumped(document))
         key = id_bytes(id)
         if "_id" in fields and id_bytes(fields["_id"]) != key:
-            raise ValueError(f"the _id of a document never changes: {id!r} can't become {fields['_id']!r}; insert a new one")
+            raise ValueError(
+                f"the _id of a document never changes: {id!r} can't become {fields['_id']!r}; "
+                "insert a new one"
+            )
         fields = {"_id": id, **fields}
         fields["_id"] = id
 
@@ -183,8 +188,8 @@ class Collection(Reads[T]):
         return self._loaded(fields)
 
     def delete(self, id: Any, *, tx: Transaction | None = None, durability: "Level | None" = None) -> bool:
-        """Deletes the document with that id; whether it was there. Raises UnsupportedType, IndexMismatch, ReadOnlyError,
-        ClosedError.
+        """Deletes the document with that id; whether it was there. Raises UnsupportedType, IndexMismatch,
+        ReadOnlyError, ClosedError.
 
         Cost: a read and one commit.
 
@@ -319,7 +324,8 @@ class Collection(Reads[T]):
         tx: Transaction | None = None,
         durability: "Level | None" = None,
     ) -> int:
-        """Deletes every document that *filter* finds (None or ``{}``: all) in one transaction; how many those are.
+        """Deletes every document that *filter* finds (None or ``{}``: all) in one transaction; how many those
+        are.
 
         Raises InvalidFilter, and as ``delete_many``. Cost: as ``find``, and one commit.
 
@@ -352,16 +358,18 @@ class Collection(Reads[T]):
     ) -> str:
         """Makes an index, while others read and write, and returns its name.
 
-        *fields*: a path, ``"-path"`` for descending, or a list of several; *name*: else those, with commas. *unique*: no
-        two documents have its values (a missing field counts as null). *where*: only documents that this filter finds.
-        *key*: a function of the document gives the value, and *fields* is the index's name; every process that writes
-        must have it: importable by its name, or registered by ``db.collection(name, keys={index: function})``.
-        *progress*: called with (documents done, of how many). If the index is there with the same definition it is
-        finished if it was not, so the same call goes on after a crash. With *tx* it is built in that transaction.
+        *fields*: a path, ``"-path"`` for descending, or a list of several; *name*: else those, with commas.
+        *unique*: no two documents have its values (a missing field counts as null). *where*: only documents
+        that this filter finds. *key*: a function of the document gives the value, and *fields* is the index's
+        name; every process that writes must have it: importable by its name, or registered by
+        ``db.collection(name, keys={index: function})``. *progress*: called with (documents done, of how
+        many). If the index is there with the same definition it is finished if it was not, so the same call
+        goes on after a crash. With *tx* it is built in that transaction.
 
-        Raises IndexMismatch (another one has this name), DuplicateKeyError, UnsupportedType, KeyTooLarge (documents that
-        it can't hold; there is no such index then), InvalidFilter, ValueError, TypeError, ReadOnlyError. Cost: about 5 µs a
-        document, in transactions of at most 1,000 documents or 1 MiB; queries use it when it is complete.
+        Raises IndexMismatch (another one has this name), DuplicateKeyError, UnsupportedType, KeyTooLarge
+        (documents that it can't hold; there is no such index then), InvalidFilter, ValueError, TypeError,
+        ReadOnlyError. Cost: about 5 µs a document, in transactions of at most 1,000 documents or 1 MiB;
+        queries use it when it is complete.
 
         >>> people.create_index(["city", "-age"])
         'city,-age'
@@ -397,7 +405,8 @@ class Collection(Reads[T]):
         return self._write(lambda tx: building.drop_index(tx, self._name, name), tx, None)
 
     def indexes(self, *, tx: Transaction | None = None) -> list[IndexInfo]:
-        """The indexes of the collection, in the order of their making, those being built included. Raises ClosedError.
+        """The indexes of the collection, in the order of their making, those being built included. Raises
+        ClosedError.
 
         Cost: a read.
 
@@ -409,7 +418,8 @@ class Collection(Reads[T]):
         return [] if definition is None else [told(index) for index in definition.indexes]
 
     def index(self, name: str) -> IndexView[T]:
-        """One index, to be asked by its values; that it exists is looked at when it is asked. Raises TypeError.
+        """One index, to be asked by its values; that it exists is looked at when it is asked. Raises
+        TypeError.
 
         Cost: none.
 
@@ -457,7 +467,9 @@ def _index_definition(
         paths = _paths(fields)
         called = name or ",".join(("-" if descending else "") + path for path, descending in paths)
     if type(called) is not str or not 0 < len(called.encode("utf-8", "surrogatepass")) <= _NAME_BYTES:
-        raise ValueError(f"the name of an index is a str of 1 to {_NAME_BYTES} bytes in UTF-8, not {called!r}: give name=")
+        raise ValueError(
+            f"the name of an index is a str of 1 to {_NAME_BYTES} bytes in UTF-8, not {called!r}: give name="
+        )
     source = None if where is None else dict(compile_filter(where).source)
     function = None if key is None else function_name(key)
     return IndexDefinition(called, paths, unique, source or None, function)
@@ -468,7 +480,9 @@ def _paths(fields: Any) -> tuple[tuple[str, bool], ...]:
     seen = set()
     for path, _ in paths:
         if not all(path.split(".")) or path.startswith("$"):
-            raise ValueError(f"{path!r} is no path of an index: names with dots between them, as in 'address.city'")
+            raise ValueError(
+                f"{path!r} is no path of an index: names with dots between them, as in 'address.city'"
+            )
         if path in seen:
             raise ValueError(f"the path {path!r} stands in the index twice")
         seen.add(path)

@@ -4,8 +4,8 @@ Owns: the mixins of ``memdb.Database`` and ``memdb.Transaction``.
 
 Invariants:
 
-* Nothing of documents is imported before the first of these calls: whoever uses no collection pays for none. This
-  is the only place from which the layers below reach up, by name and at run time.
+* Nothing of documents is imported before the first of these calls: whoever uses no collection pays for none.
+  This is the only place from which the layers below reach up, by name and at run time.
 """
 
 import importlib
@@ -50,17 +50,20 @@ class OfDatabase:
     ) -> "Collection[Any]":
         """The collection of that name; its first write creates it.
 
-        *model*: a dataclass, msgspec.Struct or pydantic model: documents are checked by it, and come as its objects.
-        *keys*: the functions of indexes by function, by the index's name. Raises TypeError, ValueError. Cost: no
-        message; the first call imports what collections need.
+        *model*: a dataclass, msgspec.Struct or pydantic model: documents are checked by it, and come as its
+        objects. *keys*: the functions of indexes by function, by the index's name. Raises TypeError,
+        ValueError. Cost: no message; the first call imports what collections need.
 
         >>> people = db.collection("people")
         """
         collection: Collection[Any] = _opening().collection(self, None, name, model, keys)
         return collection
 
-    def create_collection(self, name: str, *, tx: "Transaction | None" = None) -> "Collection[dict[str, Any]]":
-        """Creates a collection and returns it. Raises ValueError if it exists, TypeError, ReadOnlyError, ClosedError.
+    def create_collection(
+        self, name: str, *, tx: "Transaction | None" = None
+    ) -> "Collection[dict[str, Any]]":
+        """Creates a collection and returns it. Raises ValueError if it exists, TypeError, ReadOnlyError,
+        ClosedError.
 
         Cost: one commit.
 
@@ -82,8 +85,8 @@ class OfDatabase:
     def rename_collection(self, old: str, new: str, *, tx: "Transaction | None" = None) -> None:
         """Gives a collection another name, in one commit; nothing of it moves.
 
-        Raises KeyError if there is no *old*, ValueError if there is a *new*, TypeError, ReadOnlyError, ClosedError.
-        Cost: one commit.
+        Raises KeyError if there is no *old*, ValueError if there is a *new*, TypeError, ReadOnlyError,
+        ClosedError. Cost: one commit.
 
         >>> db.rename_collection("people", "persons")
         """
@@ -121,8 +124,8 @@ class OfTransaction:
         model: type[Any] | None = None,
         keys: "Mapping[str, KeyFunction] | None" = None,
     ) -> "Collection[Any]":
-        """The collection of that name, all of whose calls are part of this transaction. Arguments and errors as of the
-        database's ``collection``.
+        """The collection of that name, all of whose calls are part of this transaction. Arguments and errors
+        as of the database's ``collection``.
 
         Cost: none.
 

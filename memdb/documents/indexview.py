@@ -55,7 +55,9 @@ class _Ranged(Query):
 
     __slots__ = ("_high", "_index", "_low", "_reverse")
 
-    def __init__(self, name: str, index: str, low: tuple[Any, ...], high: tuple[Any, ...] | None, reverse: bool) -> None:
+    def __init__(
+        self, name: str, index: str, low: tuple[Any, ...], high: tuple[Any, ...] | None, reverse: bool
+    ) -> None:
         super().__init__(name, compile_filter(None))
         self._index, self._low, self._high, self._reverse = index, low, high, reverse
 
@@ -75,7 +77,9 @@ class _Ranged(Query):
         access = Access("index", [(start, stop)] if start < stop else [], index, reverse=self._reverse)
         access.several = SpaceKey(index.mark) in source
         access.exact = True
-        access.bounds = {"values": f"{self._low!r} to {'the same' if self._high is None else repr(self._high)}"}
+        access.bounds = {
+            "values": f"{self._low!r} to {'the same' if self._high is None else repr(self._high)}"
+        }
         return access
 
     def _ends(self, index: Index) -> tuple[bytes, bytes]:
@@ -99,8 +103,8 @@ def _whole(index: Index) -> tuple[bytes, bytes]:
 class IndexView(Generic[T]):
     """An index of a collection, from ``people.index(name)``: documents by the values that it holds.
 
-    Of a compound index a tuple gives the values of its first fields. An index by a function is asked by what the
-    function gives.
+    Of a compound index a tuple gives the values of its first fields. An index by a function is asked by what
+    the function gives.
 
     >>> people.index("age").get(30)
     {'_id': 1, 'name': 'Ada', 'age': 30}
@@ -123,7 +127,8 @@ class IndexView(Generic[T]):
     def get(self, value: Any) -> T | None:
         """The first document with that value, or None.
 
-        Raises KeyError for an index that is not there or not ready, UnsupportedType, ClosedError. Cost: a few µs.
+        Raises KeyError for an index that is not there or not ready, UnsupportedType, ClosedError. Cost: a few
+        µs.
 
         >>> people.index("age").get(30)
         {'_id': 1, 'name': 'Ada', 'age': 30}
@@ -131,7 +136,8 @@ class IndexView(Generic[T]):
         return self.find(value).first()
 
     def find(self, value: Any) -> Cursor[T]:
-        """The documents with that value, by their ids, as a cursor. Raises as ``get``. Cost: about 2 µs a document.
+        """The documents with that value, by their ids, as a cursor. Raises as ``get``. Cost: about 2 µs a
+        document.
 
         >>> people.index("city").find("Rome").to_list()
         [{'_id': 1, 'name': 'Ada', 'city': 'Rome'}]
@@ -139,7 +145,8 @@ class IndexView(Generic[T]):
         return self._cursor(_values(value), None, False)
 
     def range(self, start: Any = None, stop: Any = None, *, reverse: bool = False) -> Cursor[T]:
-        """The documents from value *start* (inclusive) to *stop* (exclusive), in the order of the index, as a cursor.
+        """The documents from value *start* (inclusive) to *stop* (exclusive), in the order of the index, as a
+        cursor.
 
         None: from the first, to the last. Raises as ``get``. Cost: about 2 µs a document.
 

@@ -1,7 +1,7 @@
 """Sorting: the order in which documents come, and the place of a document in it.
 
-Owns: :class:`Order`. The bytes of a place are those of an index entry with the same fields, so sorting in memory and
-reading an index give one order.
+Owns: :class:`Order`. The bytes of a place are those of an index entry with the same fields, so sorting in
+memory and reading an index give one order.
 
 Invariants:
 

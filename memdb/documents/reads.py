@@ -1,7 +1,7 @@
 """The reading calls of a collection.
 
-Owns: class :class:`Reads`, what ``Collection`` asks and counts. Invariants: as of base.py; what a filter finds is
-the same with and without indexes.
+Owns: class :class:`Reads`, what ``Collection`` asks and counts. Invariants: as of base.py; what a filter
+finds is the same with and without indexes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +11,13 @@ from uuid import UUID
 from memdb import layering
 from memdb.documents import building, grouping
 from memdb.documents.base import Base
+from memdb.documents.catalogue import Definition
 from memdb.documents.cursor import Cursor, Plan, Query
 from memdb.documents.filters import Filter, compile_filter
 from memdb.documents.keyspace import document_range, id_bytes
+from memdb.documents.ordering import Order
 from memdb.documents.pages import Page, place_of, token_of
 from memdb.documents.projection import compile_projection
-from memdb.documents.ordering import Order
 from memdb.errors import Error
 from memdb.info import Report
 from memdb.layering import SpaceKey, encode_ordered
@@ -47,8 +48,8 @@ class Reads(Base[T]):
     def get(self, id: Any, default: Any = None, *, tx: Transaction | None = None) -> Any:
         """The document with that ``_id``, or *default*.
 
-        Raises UnsupportedType, ModelError, ClosedError. Cost: two probes of the hash index in shared memory, and the
-        document's decoding: a few µs.
+        Raises UnsupportedType, ModelError, ClosedError. Cost: two probes of the hash index in shared memory,
+        and the document's decoding: a few µs.
 
         >>> people.get(1)
         {'_id': 1, 'name': 'Ada'}
@@ -56,24 +57,27 @@ class Reads(Base[T]):
         key = id_bytes(id)
         known = self._known
         if known is not None and self._within(tx) is None:
-            asked = (self._key, SpaceKey(self._documents + key))
+            asked = (self._key, SpaceKey(known.documents + key))
             raw, document = layering.get_many(cast(Any, self._db), asked, MISSING)
             if raw == known.raw:
                 return default if document is MISSING else self._loaded(document)
         with self._reading(tx) as source:
-            if self._defined(source) is None:
+            definition = self._defined(source)
+            if definition is None:
                 return default
-            document = source.get(SpaceKey(self._documents + key), MISSING)
+            document = source.get(SpaceKey(definition.documents + key), MISSING)
         return default if document is MISSING else self._loaded(document)
 
     def exists(self, id: Any, *, tx: Transaction | None = None) -> bool:
-        """Whether there is a document with that ``_id``. Raises UnsupportedType, ClosedError. Cost: two probes.
+        """Whether there is a document with that ``_id``. Raises UnsupportedType, ClosedError. Cost: two
+        probes.
 
         >>> people.exists(1)
         True
         """
         with self._reading(tx) as source:
-            return self._defined(source) is not None and SpaceKey(self._documents + id_bytes(id)) in source
+            definition = self._defined(source)
+            return definition is not None and SpaceKey(definition.documents + id_bytes(id)) in source
 
     def find_one(
         self,
@@ -85,21 +89,22 @@ class Reads(Base[T]):
     ) -> T | None:
         """The first document that *filter* finds, or None; *sort* and *fields* as in ``find``.
 
-        Raises InvalidFilter, ModelError, ClosedError. Cost: by the value of a unique index about 5 µs, else as ``find``
-        up to its first document.
+        Raises InvalidFilter, ModelError, ClosedError. Cost: by the value of a unique index about 5 µs, else
+        as ``find`` up to its first document.
 
         >>> people.find_one({"email": "ada@example.org"})
         {'_id': 1, 'name': 'Ada', 'email': 'ada@example.org'}
         """
-        if sort is None and fields is None and self._known is not None and self._within(tx) is None:
-            found = self._by_unique(filter)
+        known = self._known
+        if sort is None and fields is None and known is not None and self._within(tx) is None:
+            found = self._by_unique(known, filter)
             if found is not MISSING:
                 return None if found is None else self._loaded(found)
-        return cast("T | None", self.find(filter, sort=sort, limit=1, fields=fields, tx=tx).first())
+        return self.find(filter, sort=sort, limit=1, fields=fields, tx=tx).first()
 
-    def _by_unique(self, filter: Any) -> Any:
-        """The document of a filter ``{field: value}`` of an id or a unique index, or None; MISSING where only the long
-        way tells.
+    def _by_unique(self, known: Definition, filter: Any) -> Any:
+        """The document of a filter ``{field: value}`` of an id or a unique index, or None; MISSING where only
+        the long way tells.
 
         Two reads and no snapshot: what the second one finds must still have the value.
         """
@@ -108,13 +113,11 @@ class Reads(Base[T]):
         ((path, value),) = filter.items()
         if type(value) not in _SCALARS:
             return MISSING
-        known = self._known
-        assert known is not None
         db = cast(Any, self._db)
         if path == "_id":
-            found = self._stored(value)
+            found = self._stored(known, value)
             return found if found is not None and type(found["_id"]) is type(value) else MISSING
-        index = self._unique.get(path)
+        index = known.unique.get(path)
         if index is None:
             return MISSING
         raw, id = layering.payloads(db, (self._key, SpaceKey(index.prefix + encode_ordered(value))))
@@ -122,18 +125,16 @@ class Reads(Base[T]):
             return MISSING
         if id is None:
             return None
-        (document,) = layering.get_many(db, (SpaceKey(self._documents + id),))
+        (document,) = layering.get_many(db, (SpaceKey(known.documents + id),))
         if document is None:
             return MISSING
         has = document.get(path)
         return document if type(has) is type(value) and has == value else MISSING
 
-    def _stored(self, id: Any) -> dict[str, Any] | None:
+    def _stored(self, known: Definition, id: Any) -> dict[str, Any] | None:
         """The document with an id; None if only the long way tells."""
-        known = self._known
-        assert known is not None
         try:
-            asked = (self._key, SpaceKey(self._documents + id_bytes(id)))
+            asked = (self._key, SpaceKey(known.documents + id_bytes(id)))
         except Error:
             return None
         raw, document = layering.get_many(cast(Any, self._db), asked)
@@ -151,15 +152,18 @@ class Reads(Base[T]):
         fields: Fields = None,
         tx: Transaction | None = None,
     ) -> Cursor[T]:
-        """The documents that *filter* finds (all of them without one), as a cursor: a stream over one snapshot.
+        """The documents that *filter* finds (all of them without one), as a cursor: a stream over one
+        snapshot.
 
-        *sort*: a field, ``"-field"`` for descending, a list of those or of pairs (field, 1 or -1); documents that are
-        equal there come by id. *skip*, *limit*: how many to leave out, how many at most. *fields*: a list of paths, or
-        ``{path: 1}`` or ``{path: 0}``: only those, or all but those; documents come as dicts then, also of a model.
+        *sort*: a field, ``"-field"`` for descending, a list of those or of pairs (field, 1 or -1); documents
+        that are equal there come by id. *skip*, *limit*: how many to leave out, how many at most. *fields*: a
+        list of paths, or ``{path: 1}`` or ``{path: 0}``: only those, or all but those; documents come as
+        dicts then, also of a model.
 
-        Raises InvalidFilter, TypeError, ValueError; while iterating SnapshotExpired, UnsupportedType (for values that
-        can't be sorted by), ModelError. Cost: by an index about 2 µs a document, else a look at every document; sorted
-        in memory, where no index has the order, with all that is found (with a limit, that many) held at once.
+        Raises InvalidFilter, TypeError, ValueError; while iterating SnapshotExpired, UnsupportedType (for
+        values that can't be sorted by), ModelError. Cost: by an index about 2 µs a document, else a look at
+        every document; sorted in memory, where no index has the order, with all that is found (with a limit,
+        that many) held at once.
 
         >>> [one["name"] for one in people.find({"age": {"$gte": 18}}, sort="-age", limit=2)]
         ['Cyd', 'Ada']
@@ -186,9 +190,10 @@ class Reads(Base[T]):
     ) -> Page[T]:
         """One page of the documents that *filter* finds, in the order of *sort* (by id without one).
 
-        *after*: the ``next`` of the page before; the page goes on behind its last document, whatever was written
-        meanwhile. *total*: also count all that the filter finds. Raises as ``find``, and ValueError for a token of
-        another query. Cost: with an index of that order as *limit* documents, wherever the page lies; else as ``find``.
+        *after*: the ``next`` of the page before; the page goes on behind its last document, whatever was
+        written meanwhile. *total*: also count all that the filter finds. Raises as ``find``, and ValueError
+        for a token of another query. Cost: with an index of that order as *limit* documents, wherever the
+        page lies; else as ``find``.
 
         >>> page = people.page(sort="name", limit=2)
         >>> page = people.page(sort="name", limit=2, after=page.next)
@@ -212,8 +217,8 @@ class Reads(Base[T]):
     def count(self, filter: Mapping[str, Any] | None = None, *, tx: Transaction | None = None) -> int:
         """How many documents *filter* finds; all of them without one.
 
-        Raises InvalidFilter, ClosedError. Cost: without a filter, and where the bounds of an index say all that it says,
-        a walk over keys (10 ns each); else as ``find``.
+        Raises InvalidFilter, ClosedError. Cost: without a filter, and where the bounds of an index say all
+        that it says, a walk over keys (10 ns each); else as ``find``.
 
         >>> people.count({"age": {"$gte": 18}})
         2
@@ -239,7 +244,8 @@ class Reads(Base[T]):
     def distinct(
         self, field: str, filter: Mapping[str, Any] | None = None, *, tx: Transaction | None = None
     ) -> list[Any]:
-        """The distinct values of *field* in what *filter* finds, in their order; elements of lists one by one.
+        """The distinct values of *field* in what *filter* finds, in their order; elements of lists one by
+        one.
 
         A missing field adds nothing. Raises InvalidFilter, UnsupportedType, ClosedError. Cost: as ``find``.
 
@@ -260,9 +266,9 @@ class Reads(Base[T]):
     ) -> list[dict[str, Any]]:
         """Groups what *filter* finds by one field or several, and sums each group up.
 
-        *aggregates*: by the name in the result, ``("sum" | "avg" | "min" | "max" | "count", field)``; ``"count"`` alone
-        counts documents. Without *group_by* all of them are one group. Raises InvalidFilter, ValueError, TypeError,
-        ClosedError. Cost: as ``find``, and the groups in memory.
+        *aggregates*: by the name in the result, ``("sum" | "avg" | "min" | "max" | "count", field)``;
+        ``"count"`` alone counts documents. Without *group_by* all of them are one group. Raises
+        InvalidFilter, ValueError, TypeError, ClosedError. Cost: as ``find``, and the groups in memory.
 
         >>> people.aggregate(group_by="city", people=("count", "_id"), oldest=("max", "age"))
         [{'city': 'Rome', 'people': 2, 'oldest': 41}]
@@ -296,8 +302,8 @@ class Reads(Base[T]):
     def check(self, *, tx: Transaction | None = None) -> Report:
         """Compares every index with the documents, both ways, at one point in time.
 
-        Raises IndexMismatch if this process lacks a key function, ClosedError. Cost: every document once for each index,
-        about 5 µs an entry.
+        Raises IndexMismatch if this process lacks a key function, ClosedError. Cost: every document once for
+        each index, about 5 µs an entry.
 
         >>> people.check().ok
         True
@@ -309,4 +315,3 @@ class Reads(Base[T]):
 
 def _keys(source: Any, start: SpaceKey, stop: SpaceKey) -> int:
     return len(source.keys(start=start, stop=stop))
-
