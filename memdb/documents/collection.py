@@ -457,10 +457,11 @@ def _index_definition(
             raise TypeError(
                 "an index by a function takes its name and the function: create_index('by_len', key=function)"
             )
-        called = name or fields
+        called = fields if name is None else name
     else:
         paths = _paths(fields)
-        called = name or ",".join(("-" if descending else "") + path for path, descending in paths)
+        called = ",".join(("-" if descending else "") + path for path, descending in paths)
+        called = called if name is None else name
     if type(called) is not str or not 0 < len(called.encode("utf-8", "surrogatepass")) <= _NAME_BYTES:
         raise ValueError(
             f"the name of an index is a str of 1 to {_NAME_BYTES} bytes in UTF-8, not {called!r}: give name="
