@@ -36,7 +36,7 @@ from memdb.shm._kernel import encode_key as _encode_key
 __all__ = [
     "CATALOGUE",
     "COLLECTIONS",
-"EMPTY_ARRAY",
+    "EMPTY_ARRAY",
     "Reads",
     "SpaceKey",
     "discard_range",
