@@ -1,7 +1,7 @@
-"""The figures of collections: inserts, look-ups, ranges and scans, beside SQLite's JSON, TinyDB, mongomock and redis.
+"""The figures of collections: inserts, look-ups, ranges, scans, beside SQLite, TinyDB, mongomock and redis.
 
-Needs the extra `bench`; a row whose peer is not installed is left out, with a remark. Every peer gives documents
-as Python dicts, as memdb does: SQLite and redis hold JSON, which is part of their time.
+Needs the extra `bench`; a row whose peer is not installed is left out, with a remark. Every peer gives
+documents as Python dicts, as memdb does: SQLite and redis hold JSON, which is part of their time.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _peer(name: str) -> Any:
         return None
 
 
-# ------------------------------------------------------------------------------------------------------ the engines
+# -------------------------------------------------------------------------------------------- the engines
 
 
 @contextmanager
@@ -104,7 +104,8 @@ class Sqlite:
 
     def range(self, start: int) -> list[Document]:
         """A thousand of them."""
-        statement = "SELECT doc FROM users WHERE json_extract(doc, '$.serial') >= ? AND json_extract(doc, '$.serial') < ?"
+        serial = "json_extract(doc, '$.serial')"
+        statement = f"SELECT doc FROM users WHERE {serial} >= ? AND {serial} < ?"
         return [json.loads(row[0]) for row in self._connection.execute(statement, (start, start + 1000))]
 
     def close(self) -> None:
@@ -112,7 +113,7 @@ class Sqlite:
         self._connection.close()
 
 
-# --------------------------------------------------------------------------------------------------------- the rows
+# ----------------------------------------------------------------------------------------------- the rows
 
 
 def _inserted(insert_many: Callable[[list[Document]], object], count: int) -> Callable[[int], float]:
@@ -132,7 +133,10 @@ def insert(bench: Bench) -> Iterator[Row]:
     """Documents of ten fields, two indexes, in batches of a thousand."""
     count = max(bench.count(10_000), _BATCH)
     what = "insert of a 10-field document with 2 indexes, batches of 1,000"
-    with collection(bench.directory("insert")) as users, closing(Sqlite(bench.directory("insert.db"))) as sqlite:
+    with (
+        collection(bench.directory("insert")) as users,
+        closing(Sqlite(bench.directory("insert.db"))) as sqlite,
+    ):
         mine, theirs, ratio = paired(
             _inserted(users.insert_many, count), _inserted(sqlite.insert_many, count), rounds=5
         )
@@ -197,7 +201,10 @@ def index_range(bench: Bench) -> Iterator[Row]:
     def starts(number: int) -> list[int]:
         return [first + random.Random(number + at).randrange(count - 1000) for at in range(20)]
 
-    with collection(bench.directory("range")) as users, closing(Sqlite(bench.directory("range.db"))) as sqlite:
+    with (
+        collection(bench.directory("range")) as users,
+        closing(Sqlite(bench.directory("range.db"))) as sqlite,
+    ):
         for batch in _batches(count, 1):
             users.insert_many(batch)
             sqlite.insert_many(batch)
