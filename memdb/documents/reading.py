@@ -85,9 +85,15 @@ def _entries(
     """Through an index."""
     prefix = keyspace.document_prefix(definition.id)
     is_first = _first_entry(name, access, index) if access.several else None
+    # At one point in time there is a document to each entry.
+    takes_all = matches is None and is_first is None and not isinstance(source, Transaction)
     for batch in _batches(source, access):
         counts.keys += len(batch)
         documents = read_documents(source, [prefix + id for _, id in batch])
+        if takes_all:
+            counts.documents += len(documents)
+            yield from zip((id for _, id in batch), documents, strict=True)
+            continue
         for (key, id), document in zip(batch, documents, strict=True):
             if document is None:  # deleted by this transaction since the iteration began
                 continue

@@ -19,10 +19,17 @@ __all__ = ["decode_document", "encode_document", "read_documents"]
 
 
 def encode_document(document: dict[str, Any]) -> bytes:
-    """The stored form of a document whose first field is ``_id``. Raises UnsupportedType."""
+    """The stored form of a document whose first field is ``_id``, which it lacks for the time of the call.
+
+    Raises UnsupportedType.
+    """
     id = document["_id"]
     if type(id) is UUID:
-        data = values.pack({**document, "_id": None})
+        document["_id"] = None
+        try:
+            data = values.pack(document)
+        finally:
+            document["_id"] = id
         # The header of a map takes 1 byte, above 15 fields 3.
         at = 5 if len(document) < 16 else 7
         if data[at - 4 : at + 1] == b"\xa3_id\xc0":

@@ -31,10 +31,11 @@ Stored = tuple[bytes, bytes | None, int]
 
 
 def checked_document(document: object) -> dict[str, Any]:
-    """A new dict of a document's fields. Raises TypeError, ValueError for what is no document."""
+    """A new dict of a document's fields, ``_id`` first: None if it has none. Raises TypeError, ValueError for
+    what is no document."""
     if type(document) is not dict and not isinstance(document, Mapping):
         raise TypeError(f"a document is a dict (a Mapping), not {type(document).__name__}")
-    copied = dict(document)
+    copied: dict[str, Any] = {"_id": None, **document}
     try:
         names = "\0".join(copied)
     except TypeError:
@@ -240,8 +241,8 @@ class Batch:
         return KeyTooLarge(
             f"collection {self._name!r}: the entry of the document {keyspace.id_of(stored[:-1])!r} in index "
             f"{name!r} ({fields or 'its function'}) takes {error.size} bytes, and max_key_bytes is "
-            f"{error.limit} bytes: index a shorter field (a function can give a part or a hash of it), or open the "
-            "database with a larger max_key_bytes",
+            f"{error.limit} bytes: index a shorter field (a function can give a part or a hash of it), or "
+            "open the database with a larger max_key_bytes",
             size=error.size,
             limit=error.limit,
         )
