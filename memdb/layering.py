@@ -26,10 +26,12 @@ from memdb.shm._kernel import (
     expiry_us,
     get_many,
     guard,
+    pack_plain,
     payloads,
     put,
     put_many,
     scan_payloads,
+    unpack_plain,
 )
 from memdb.shm._kernel import encode_key as _encode_key
 
@@ -48,10 +50,12 @@ __all__ = [
     "guard",
     "id_bytes",
     "id_of_bytes",
+    "pack_plain",
     "payloads",
     "put",
     "put_many",
     "scan_payloads",
+    "unpack_plain",
 ]
 
 CATALOGUE: Final = SPACE_CATALOGUE
