@@ -100,7 +100,8 @@ class Collection(Reads[T]):
         """
         given = _several(documents, "documents")
         ids = iter(new_ids(len(given)))
-        prepared = [_identified(self._dumped(one), ids) for one in given]
+        dumped = given if self._adapter is None else map(self._adapter.dump, given)
+        prepared = [_identified(one, ids) for one in dumped]
 
         def work(tx: Transaction) -> None:
             batch = self._batch(tx)

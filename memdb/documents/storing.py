@@ -15,8 +15,25 @@ __all__ = ["decode_document", "encode_document", "read_documents"]
 
 
 def encode_document(document: dict[str, Any]) -> bytes:
-    """The stored form of a document. Raises UnsupportedType."""
-    return pack_plain(document) or values.encode(document)
+    """The stored form of a document. Raises TypeError and ValueError for names that no field can have,
+    UnsupportedType."""
+    stored = pack_plain(document)
+    if stored is None or b"$" in stored:
+        _check_names(document)
+    return values.encode(document) if stored is None else stored
+
+
+def _check_names(document: dict[str, Any]) -> None:
+    for name in document:
+        if type(name) is not str:
+            raise TypeError(
+                f"the fields of a document have names of type str, not {type(name).__name__} ({name!r})"
+            )
+        if name.startswith("$"):
+            raise ValueError(
+                f"a field's name can't begin with $: {name!r} looks like an operator, and a whole "
+                "document has none; update() takes operators"
+            )
 
 
 def decode_document(payload: bytes) -> dict[str, Any]:

@@ -31,26 +31,11 @@ Stored = tuple[bytes, bytes | None, int]
 
 
 def checked_document(document: object) -> dict[str, Any]:
-    """A new dict of a document's fields, ``_id`` first: None if it has none. Raises TypeError, ValueError for
-    what is no document."""
+    """A new dict of a document's fields, ``_id`` first: None if it has none. Raises TypeError for what is no
+    document; the names of its fields are looked at when it is encoded."""
     if type(document) is not dict and not isinstance(document, Mapping):
         raise TypeError(f"a document is a dict (a Mapping), not {type(document).__name__}")
-    copied: dict[str, Any] = {"_id": None, **document}
-    try:
-        names = "\0".join(copied)
-    except TypeError:
-        wrong = next(name for name in copied if not isinstance(name, str))
-        raise TypeError(
-            f"the fields of a document have names of type str, not {type(wrong).__name__} ({wrong!r})"
-        ) from None
-    if "$" in names:
-        for name in copied:
-            if name.startswith("$"):
-                raise ValueError(
-                    f"a field's name can't begin with $: {name!r} looks like an operator, and a whole "
-                    "document has none; update() takes operators"
-                )
-    return copied
+    return {"_id": None, **document}
 
 
 class Batch:
@@ -104,15 +89,17 @@ class Batch:
             self._claims[key] = None, document, id
         stored = encode_document(document)
         writes = self._writes
-        entry = values.encode(id)
+        entry = id + b"\0"  # values.encode(id), of bytes
         for index in self._definition.indexes:
             keys = index.entries(self._name, document, id)
-            if index.unique:
-                for one in keys:
-                    self._claim(index, one, document, id)
             if len(keys) > 1:
                 self._marks.add(index.mark)
             for one in keys:
+                if index.unique:
+                    if one in writes:
+                        self._claim(index, one, document, id)
+                    else:
+                        self._claims[one] = index, document, id
                 writes[one] = one, entry, expires_us
         writes[key] = key, stored, expires_us
 
