@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 
 from memdb.documents import keyspace
 from memdb.documents.filters import Filter, compile_filter
-from memdb.documents.paths import EMPTY, Path, index_values, value_of
+from memdb.documents.paths import Path, index_values, value_of
 from memdb.errors import IndexMismatch, UnsupportedType
 from memdb.layering import encode_compound, encode_ordered
 from memdb.sentinels import MISSING
@@ -43,7 +43,6 @@ KeyFunction = Callable[[dict[str, Any]], Any]
 READY: Final = "ready"
 BUILDING: Final = "building"
 
-_EMPTY_CODE: Final = b"\x04"
 _FUNCTION_FIELD: Final = Path("value")  # of the document that a key function's result is put into
 
 
@@ -100,14 +99,10 @@ def field_codes(document: Mapping[str, Any], path: Path, descending: bool) -> li
     """The distinct codes of what lies under a path, in their order. Raises UnsupportedType."""
     found, _ = index_values(document, path)
     if len(found) == 1:
-        codes = [_code(found[0])]
+        codes = [encode_ordered(found[0])]
     else:
-        codes = sorted({_code(value) for value in found}, reverse=descending)
+        codes = sorted({encode_ordered(value) for value in found}, reverse=descending)
     return [keyspace.complement(code) for code in codes] if descending else codes
-
-
-def _code(value: Any) -> bytes:
-    return _EMPTY_CODE if value is EMPTY else encode_ordered(value)
 
 
 # ------------------------------------------------------------------------------------------- key functions
