@@ -16,18 +16,18 @@ Invariants:
 import math
 import struct
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from memdb.errors import KeyTooLarge, UnsupportedType
-from memdb.sentinels import MISSING
+from memdb.sentinels import Missing
 from memdb.shm import _kernel
-from memdb.shm._kernel import EMPTY_ARRAY, encode_compound, encode_ordered
+from memdb.shm._kernel import EMPTY_ARRAY, EmptyArray, encode_compound, encode_ordered
 
-__all__ = ["EMPTY_ARRAY", "MAX_DEPTH", "encode_compound", "encode_ordered", "spell"]
+__all__ = ["EMPTY_ARRAY", "MAX_DEPTH", "check", "encode_compound", "encode_ordered", "spell"]
 
 MAX_DEPTH: Final = 512
 """Containers in each other, at most: as many as a value can have."""
@@ -64,22 +64,38 @@ def spell(value: object, path: str = "$") -> bytes:
     >>> spell("a")
     b' a\\x00\\x01'
     """
-    return _spell(value, path, 0)
+    check(value, path)
+    return _spell(value)
 
 
-def _spell(value: object, path: str, depth: int) -> bytes:
-    kind = type(value)
-    if kind is dict or kind is list or kind is tuple:
+def check(value: object, path: str = "$") -> None:
+    """Raises what ``encode_ordered`` raises for *value*, with its place. No recursion: it may be deep."""
+    ahead = [(value, path, 0)]
+    while ahead:
+        value, path, depth = ahead.pop()
+        kind = type(value)
+        if kind not in _CONTAINERS:
+            _leaf_at(value, path)
+            continue
         if depth == MAX_DEPTH:
             raise _refusal(kind, path, f"it is nested deeper than {MAX_DEPTH} containers")
-        if isinstance(value, Mapping):
-            return _document(value, path, depth + 1)
-        assert isinstance(value, (list, tuple))
-        return _array(value, path, depth + 1)
-    if value is None or value is MISSING:
-        return NULL
-    if value is EMPTY_ARRAY:
-        return EMPTY
+        ahead.extend(reversed([(child, place, depth + 1) for child, place in _children(value, path)]))
+
+
+def _children(value: Any, path: str) -> Iterator[tuple[object, str]]:
+    """What a container holds, and the places of that."""
+    if type(value) is not dict:
+        yield from ((child, f"{path}[{index}]") for index, child in enumerate(value))
+        return
+    for name, child in value.items():
+        if type(name) is not str:
+            raise _refusal(type(name), f"{path}.<key>", "a field of an embedded document is named by a str")
+        _leaf_at(name, f"{path}.<key>")
+        yield child, f"{path}.{name}"
+
+
+def _leaf_at(value: object, path: str) -> bytes:
+    kind = type(value)
     write = _LEAVES.get(kind)
     if write is None:
         raise _refusal(kind, path, "it has no place in the order of values")
@@ -94,36 +110,29 @@ def _spell(value: object, path: str, depth: int) -> bytes:
 def _refusal(kind: type, path: str, reason: str) -> UnsupportedType:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return UnsupportedType(
-        f"can't order {name} at {path}: {reason}; what can be sorted and indexed is None, numbers, str, dict, "
-        "list, tuple, bytes, UUID, bool, datetime, date and timedelta",
+        f"can't order {name} at {path}: {reason}; what can be sorted and indexed is None, numbers, str, "
+        "dict, list, tuple, bytes, UUID, bool, datetime, date and timedelta",
         type_name=name,
         path=path,
     )
 
 
-# ------------------------------------------------------------------------------------------------ containers
+def _spell(value: Any) -> bytes:
+    kind = type(value)
+    if kind is dict:
+        return _document(value)
+    if kind is list or kind is tuple:
+        return b"".join((ARRAY, *map(_spell, value), END))
+    return _LEAVES[kind](value)
 
 
-def _document(value: Mapping[object, object], path: str, depth: int) -> bytes:
+def _document(fields: dict[str, object]) -> bytes:
     """Field by field: the kind of its value first, then its name, then its value."""
     parts = [DOCUMENT]
-    for name, child in value.items():
-        if type(name) is not str:
-            raise _refusal(type(name), f"{path}.<key>", "a field of an embedded document is named by a str")
-        place = f"{path}.{name}"
-        encoded = _spell(child, place, depth)
-        try:
-            spelled = _text(name)
-        except UnicodeEncodeError as error:
-            reason = f"a lone surrogate at index {error.start} has no UTF-8"
-            raise _refusal(str, f"{path}.<key>", reason) from None
-        parts += [FALSE if encoded == TRUE else encoded[:1], spelled, encoded]
+    for name, value in fields.items():
+        encoded = _spell(value)
+        parts += [FALSE if encoded == TRUE else encoded[:1], _text(name), encoded]
     return b"".join((*parts, END))
-
-
-def _array(value: Sequence[object], path: str, depth: int) -> bytes:
-    parts = [_spell(child, f"{path}[{index}]", depth) for index, child in enumerate(value)]
-    return b"".join((ARRAY, *parts, END))
 
 
 # ---------------------------------------------------------------------------------------------------- leaves
@@ -238,7 +247,11 @@ def _too_long(size: int) -> KeyTooLarge:
 
 _BINARY64 = struct.Struct(">d").pack
 
+_CONTAINERS: Final = frozenset({dict, list, tuple})
 _LEAVES: Final[dict[type, Callable[..., bytes]]] = {
+    type(None): lambda value: NULL,
+    Missing: lambda value: NULL,
+    EmptyArray: lambda value: EMPTY,
     bool: lambda value: TRUE if value else FALSE,
     int: _int,
     float: _float,
@@ -255,7 +268,7 @@ _LEAVES: Final[dict[type, Callable[..., bytes]]] = {
 
 
 def _leaf(value: object) -> bytes | None:
-    """For the binding: the encoding of what it doesn't write itself; None where spell() has to say why not."""
+    """For the binding: the bytes of what it doesn't write itself; None where check() says why not."""
     write = _LEAVES.get(type(value))
     try:
         return None if write is None else write(value)
@@ -263,4 +276,4 @@ def _leaf(value: object) -> bytes | None:
         return None
 
 
-_kernel.ordered_by(_leaf, spell)
+_kernel.ordered_by(_leaf, check)

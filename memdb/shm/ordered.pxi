@@ -41,13 +41,13 @@ cdef struct OrderedBytes:
     uint8_t inline_bytes[ORDERED_INLINE]
 
 cdef object ordered_leaf = None     # of memdb/ordered.py: the bytes of a type that is not written here, or None
-cdef object ordered_spell = None    # its reference encoder, which raises for what can't be encoded
+cdef object ordered_check = None    # its judge, which raises for what can't be encoded
 
 
-def ordered_by(leaf, spell):
+def ordered_by(leaf, check):
     """Ties the encoder to its reference (memdb/ordered.py)."""
-    global ordered_leaf, ordered_spell
-    ordered_leaf, ordered_spell = leaf, spell
+    global ordered_leaf, ordered_check
+    ordered_leaf, ordered_check = leaf, check
 
 
 @cython.final
@@ -277,8 +277,8 @@ cdef int ordered_put(OrderedBytes *out, object value, int depth) except -1:
 
 cdef int ordered_refuse(object value, object path) except -1:
     """Raises what the reference does."""
-    ordered_spell(value, path)
-    raise RuntimeError(f"a {type(value).__name__} can be ordered by the reference, and not by the binding")
+    ordered_check(value, path)
+    raise RuntimeError(f"a {type(value).__name__} was changed while it was read, by another thread or by its own code")
 
 
 def encode_ordered(value, *, path="$"):

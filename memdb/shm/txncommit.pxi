@@ -293,9 +293,10 @@ cdef class TxnCommit(TxnState):
             while len(keys) < NAME_CHANGED and (scan.left > 0 or scan.more()):
                 item = scan.batch.out + scan.at
                 version = (<uint64_t *>item)[1]
-                key = scan.take()
+                key = c_bytes_of(<const char *>item + ITEM_HEADER, <Py_ssize_t>(<uint32_t *>item)[0])
+                scan.take()
                 if version == winner:
-                    keys.append(key)
+                    keys.append(key_named(key))
         except SnapshotExpired:
             pass  # the range is named in the text
         scan.close()

@@ -1,4 +1,4 @@
-"""Transactions over keys of layers: validation of what was read there, phantoms, and ranges that stay apart."""
+"""Transactions over keys of layers: validation of what was read there, phantoms, ranges that stay apart."""
 
 import itertools
 from collections.abc import Callable
@@ -24,9 +24,15 @@ def whole(space: int) -> tuple[SpaceKey, SpaceKey]:
 
 
 @pytest.fixture
-def other(opened: Opener, db: memdb.Database) -> memdb.Database:
+def db(shared: memdb.Database) -> memdb.Database:
+    """The module's database, emptied."""
+    return shared
+
+
+@pytest.fixture
+def other(two_handles: list[memdb.Database]) -> memdb.Database:
     """A second handle on the database of ``db``."""
-    return opened()
+    return two_handles[1]
 
 
 def conflict_of(tx: memdb.Transaction) -> memdb.ConflictError:
@@ -130,7 +136,7 @@ def test_the_whole_of_neighbouring_spaces(db: memdb.Database, other: memdb.Datab
 
 
 def test_too_many_reads_are_drawn_together_space_by_space(opened: Opener) -> None:
-    """What was read takes more than a commit may: it is told as ranges, as few as one a space, none across."""
+    """What was read takes more than a commit may: it is told as ranges, few of them, none across spaces."""
     db = opened(max_transaction_bytes="8KiB", max_key_bytes=64)
     other = opened(max_transaction_bytes="8KiB", max_key_bytes=64)
     kinds: list[Callable[[int], object]] = [

@@ -1,4 +1,4 @@
-"""Keys of layers outlive what the mapping's do: restarts, checkpoints, deaths, compaction; and they expire."""
+"""Keys of layers outlive what the mapping's do: restarts, checkpoints, deaths, compaction; they expire."""
 
 import os
 import signal

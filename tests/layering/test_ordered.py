@@ -1,5 +1,5 @@
-"""The ordered encoding: its bytes against the document, the binding against the reference, and the order of the
-bytes against a comparator that compares values."""
+"""The ordered encoding: its bytes against the document, the binding against the reference, the order of bytes
+against a comparator that compares values."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 import memdb
@@ -22,6 +22,8 @@ from memdb import layering
 from memdb.ordered import EMPTY_ARRAY, encode_compound, encode_ordered, spell
 
 FORMAT = Path(__file__).resolve().parents[2] / "docs" / "formats" / "ordered.md"
+
+thorough = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # ------------------------------------------------------------------------------------------- the comparator
 
@@ -44,7 +46,7 @@ def compare(one: Any, other: Any) -> int:
     if rank == RANKS["text"]:
         one, other = [ord(c) for c in one], [ord(c) for c in other]
     elif rank == RANKS["instant"]:
-        one, other = (v if v.tzinfo else v.replace(tzinfo=UTC) for v in (one, other))
+        one, other = (v.astimezone(UTC) if v.tzinfo else v.replace(tzinfo=UTC) for v in (one, other))
     elif rank == RANKS["identifier"]:
         one, other = one.int, other.int
     elif rank in (RANKS["null"], RANKS["empty"]):
@@ -55,7 +57,7 @@ def compare(one: Any, other: Any) -> int:
 RANKS = {
     name: place
     for place, name in enumerate(
-        "empty null number text document array binary identifier bool instant day span".split()
+        "empty null number text document array binary identifier bool instant day span".split()  # noqa: SIM905
     )
 }
 
@@ -102,11 +104,13 @@ def compare_documents(one: list[tuple[str, Any]], other: list[tuple[str, Any]]) 
 EDGES: list[Any] = [
     0, -0.0, 1, -1, True, False, 0.5, 5e-324, -5e-324, sys.float_info.max, -sys.float_info.max, math.inf,
     -math.inf, math.nan, Decimal("NaN"), Decimal("-Infinity"), Decimal("-0.00"),
-    *(s * (2**e + d) for s in (1, -1) for e in (52, 53, 54, 62, 63, 64, 127, 1023, 1024, 1025) for d in (-1, 0, 1)),
+    *(s * (2**e + d) for s in (1, -1) for e in (52, 53, 54, 62, 63, 64, 127) for d in (-1, 0, 1)),
+    *(s * (2**e + d) for s in (1, -1) for e in (1023, 1024, 1025) for d in (-1, 0, 1)),
     *(s * (2**1024 - 2**e + d) for s in (1, -1) for e in (969, 970, 971) for d in (-1, 0, 1)),
     *(Decimal(s + t) for s in ("", "-") for t in (
-        "0.1", "0.10", "19.99", "1E-324", "4.9E-324", "1E-400", "1.7976931348623157E+308", "1.7976931348623158E+308",
-        "1.8E+308", "1E+400", "1" + "0" * 400 + ".5", "0." + "3" * 60, "0." + "3" * 59 + "4", "9007199254740993.5",
+        "0.1", "0.10", "19.99", "1E-324", "4.9E-324", "1E-400", "1.7976931348623157E+308", "1E+400",
+        "1.7976931348623158E+308", "1.8E+308", "1" + "0" * 400 + ".5", "0." + "3" * 60, "0." + "3" * 59 + "4",
+        "9007199254740993.5",
     )),
     "", "\0", "\0\0", "\1", "a", "a\0", "a\0b", "a\1", "a\xff", "\U0010ffff", "\ufffd",
     b"", b"\0", b"\0\xff", b"\1", b"\xff", b"a\0\1",
@@ -118,9 +122,11 @@ EDGES: list[Any] = [
     datetime.max.replace(tzinfo=timezone(-timedelta(hours=14))),
     datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Rome")),
     datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Rome"), fold=1),
-    timedelta.min, timedelta.max, timedelta(0), timedelta(microseconds=-1), uuid.UUID(int=0), uuid.UUID(int=2**128 - 1),
+    timedelta.min, timedelta.max, timedelta(0), timedelta(microseconds=-1),
+    uuid.UUID(int=0), uuid.UUID(int=2**128 - 1),
 ]  # fmt: skip
 
+ZONES = [ZoneInfo("Europe/Rome"), ZoneInfo("America/New_York"), timezone(timedelta(minutes=-90))]
 numbers = st.one_of(
     st.integers(-20, 20),
     st.integers(-(2**65), 2**65),
@@ -140,7 +146,7 @@ leaves = st.one_of(
     st.booleans(),
     st.none(),
     st.uuids(),
-    st.datetimes(timezones=st.one_of(st.none(), st.timezones(), st.just(UTC))),
+    st.datetimes(timezones=st.sampled_from([None, UTC, *ZONES])),
     st.dates(),
     st.timedeltas(),
 )
@@ -158,11 +164,13 @@ anything = st.recursive(
 # ------------------------------------------------------------------------------------------------- the order
 
 
+@thorough
 @given(anything, anything)
 def test_the_order_of_bytes_is_the_order_of_values(one: Any, other: Any) -> None:
     assume_in_utc(one, other)
     left, right = encode_ordered(one), encode_ordered(other)
     assert (left > right) - (left < right) == compare(one, other)
+    assert left == right or not right.startswith(left), "no encoding begins another"
 
 
 def assume_in_utc(*values: Any) -> None:
@@ -179,6 +187,7 @@ def assume_in_utc(*values: Any) -> None:
             assume_in_utc(*value)
 
 
+@thorough
 @given(numbers, numbers)
 def test_the_order_of_numbers(one: Any, other: Any) -> None:
     left, right = encode_ordered(one), encode_ordered(other)
@@ -193,6 +202,7 @@ def test_the_order_of_the_hard_cases() -> None:
             assert (left > right) - (left < right) == compare(one, other), (one, other)
 
 
+@thorough
 @given(anything)
 @example([[[{"a": (1, {"b": []})}]]])
 def test_the_binding_writes_what_the_reference_does(value: Any) -> None:
@@ -204,11 +214,13 @@ def test_the_binding_writes_the_hard_cases_as_the_reference_does() -> None:
         assert encode_ordered(value) == spell(value), value
 
 
+@thorough
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_integers_of_64_bits(value: int) -> None:
     assert encode_ordered(value) == spell(value) == spell(Decimal(value))
 
 
+@thorough
 @given(
     st.lists(st.tuples(anything, anything), min_size=1, max_size=3),
     st.lists(st.booleans(), min_size=3, max_size=3),
@@ -232,19 +244,6 @@ def test_the_order_of_compounds(pairs: list[tuple[Any, Any]], descending: list[b
         bytes(255 - byte for byte in part) if down else part
         for part, down in zip(parts, directions, strict=True)
     )
-
-
-@given(anything, anything)
-def test_no_encoding_begins_another(one: Any, other: Any) -> None:
-    left, right = encode_ordered(one), encode_ordered(other)
-    assert left == right or not right.startswith(left)
-
-
-@given(anything, st.binary(min_size=1, max_size=3))
-def test_what_is_behind_all_of_a_value(value: Any, rest: bytes) -> None:
-    assume(rest[0] != 0xFF)
-    encoded = encode_ordered(value)
-    assert encoded <= encoded + rest < encoded + b"\xff"
 
 
 # ------------------------------------------------------------------------------------------ equal, and not
@@ -329,7 +328,8 @@ def test_what_has_no_place(value: Any, path: str, what: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [10**100_001, -(10**100_001), Decimal("1E+999999999"), Decimal("-1E-999999999"), Decimal("1E-100001")],
+    [10**100_100, -(10**100_100), Decimal("1E+999999999"), Decimal("-1E-999999999"), Decimal("1E-100001")],
+    ids=["int", "negative int", "large", "small", "just too small"],
 )
 def test_numbers_that_are_too_long(value: Any) -> None:
     with pytest.raises(memdb.KeyTooLarge, match=r"prices\[0\].*100,000 places"):
@@ -375,7 +375,8 @@ def test_arguments_of_a_compound() -> None:
 def test_large_values() -> None:
     long = "x\0" * 100_000
     assert encode_ordered(long) == spell(long)
-    assert encode_compound((long, long), (True, False))[-9:] == b"x\x00\xffx\x00\xff\x00\x01"[-9:]
+    both = encode_compound((long, long), (True, False))
+    assert both == bytes(255 - byte for byte in spell(long)) + spell(long)
     many = list(range(20_000))
     assert encode_ordered(many) == spell(many)
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import memdb
 from memdb import layering, values
@@ -22,6 +24,12 @@ def at(name: str | bytes) -> SpaceKey:
 
 def named(name: str) -> SpaceKey:
     return SpaceKey(bytes([CATALOGUE]) + name.encode())
+
+
+@pytest.fixture
+def db(shared: memdb.Database) -> memdb.Database:
+    """The module's database, emptied."""
+    return shared
 
 
 # --------------------------------------------------------------------------------------------- the object
@@ -82,7 +90,7 @@ def test_the_begin_of_a_space_is_no_key(db: memdb.Database) -> None:
         for use in uses:
             with pytest.raises(ValueError, match="bound of ranges"):
                 use()
-    assert db.lsn == db.snapshot().lsn and len(db) == 0
+    assert len(db) == 0
 
 
 # ------------------------------------------------------------------------------------- the calls of a handle
@@ -133,7 +141,7 @@ def test_a_transaction_takes_one_wherever_a_key_is(db: memdb.Database) -> None:
 
 
 def test_scans_give_stored_keys_in_their_order(db: memdb.Database) -> None:
-    names = [bytes([n]) + name for n in (0, 1, 0x61, 0xFF) for name in (b"", b"\0", b"\xff", b"b")]
+    names = [bytes([n]) + name for n in (0, 1, 0x61, 0xFF) for name in (b"", b"\0", b"b", b"\xff")]
     db.set_many([(at(name), i) for i, name in enumerate(names)])
     db.set_many({"a": 1, named("a"): 2})
     stored = [at(name).stored for name in names]
@@ -210,7 +218,8 @@ def test_the_mapping_sees_nothing_of_them(db: memdb.Database) -> None:
     db["k"] = 1
     db.set_many({at("a"): 1, at("b"): 2, named("n"): 3})
     assert len(db) == 1 and list(db) == ["k"] and list(reversed(db)) == ["k"] and dict(db) == {"k": 1}
-    assert list(db.range()) == [("k", 1)] and db == {"k": 1} and at("a") not in db.keys()
+    assert list(db.range()) == [("k", 1)] and db == {"k": 1} and list(db.keys()) == ["k"]
+    assert at("a") not in db.keys(start="a") and at("a") in db.keys(start=FIRST, stop=END)
     with db.snapshot() as snap, db.transaction() as tx:
         assert len(snap) == len(tx) == 1 and list(snap) == list(tx) == ["k"]
         assert db.popitem() == ("k", 1)
@@ -290,9 +299,8 @@ def test_many_are_put_or_none(db: memdb.Database) -> None:
         layering.expiry_us(tx, 1)
 
 
-def test_a_read_only_handle_puts_nothing(opened: Opener, db: memdb.Database) -> None:
-    reader = opened(readonly=True)
-    with reader.transaction() as tx:
+def test_a_read_only_handle_puts_nothing(db: memdb.Database) -> None:
+    with memdb.open(db.path, readonly=True) as reader, reader.transaction() as tx:
         for put in (lambda: layering.put(tx, at("a"), 1), lambda: layering.put_many(tx, [])):
             with pytest.raises(memdb.ReadOnlyError):
                 put()
@@ -322,3 +330,28 @@ def test_ids_are_keys() -> None:
     assert layering.id_bytes(1) == b"\x15\x01" and layering.id_bytes(("a", 1)) == b"\x05\x02a\x00\x15\x01\x00"
     with pytest.raises(memdb.UnsupportedType):
         layering.id_bytes({})
+
+
+IDS = st.one_of(
+    st.uuids(), st.integers(), st.text(max_size=3), st.binary(max_size=3), st.none(), st.booleans()
+)
+FIELDS = st.dictionaries(st.text(max_size=3), st.one_of(IDS, st.lists(IDS, max_size=3)), max_size=20)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.one_of(IDS, st.tuples(IDS, IDS)), FIELDS)
+def test_a_document_is_encoded_as_the_dict_that_it_is(id: Any, fields: dict[str, Any]) -> None:
+    fields.pop("_id", None)
+    assert layering.encode_document(id, fields) == values.encode({"_id": id, **fields})
+
+
+@pytest.mark.parametrize("count", [0, 1, 14, 15, 16, 65_534, 65_535, 65_536])
+def test_a_document_of_so_many_fields(count: int) -> None:
+    fields = {f"{n}": n for n in range(count)}
+    assert layering.encode_document(1, fields) == values.encode({"_id": 1, **fields})
+
+
+def test_a_document_that_cannot_be_stored() -> None:
+    for id, fields in ((1, {"a": object()}), (object(), {})):
+        with pytest.raises(memdb.UnsupportedType, match="object"):
+            layering.encode_document(id, fields)
