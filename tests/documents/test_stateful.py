@@ -267,7 +267,7 @@ def run(examples: int, steps: int) -> None:
 
 
 def test_collections_are_what_the_model_says() -> None:
-    run(3, 40)
+    run(3, 25)
 
 
 @pytest.mark.slow
