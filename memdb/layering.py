@@ -20,14 +20,20 @@ from memdb.ordered import EMPTY_ARRAY, encode_compound, encode_ordered
 from memdb.shm._kernel import (
     SPACE_CATALOGUE,
     SPACE_COLLECTIONS,
+    Reads,
     SpaceKey,
+    decode_key,
+    discard_range,
     entry_us,
     expiry_us,
     get_many,
+    guard,
+    pack_plain,
     payloads,
     put,
     put_many,
     scan_payloads,
+    unpack_plain,
 )
 from memdb.shm._kernel import encode_key as _encode_key
 
@@ -35,18 +41,24 @@ __all__ = [
     "CATALOGUE",
     "COLLECTIONS",
     "EMPTY_ARRAY",
+    "Reads",
     "SpaceKey",
+    "discard_range",
     "encode_compound",
     "encode_document",
     "encode_ordered",
     "entry_us",
     "expiry_us",
     "get_many",
+    "guard",
     "id_bytes",
+    "id_of_bytes",
+    "pack_plain",
     "payloads",
     "put",
     "put_many",
     "scan_payloads",
+    "unpack_plain",
 ]
 
 CATALOGUE: Final = SPACE_CATALOGUE
@@ -65,6 +77,16 @@ def id_bytes(id: object) -> bytes:
     b'\\x02a\\x00'
     """
     return _encode_key(id)[1:]
+
+
+def id_of_bytes(data: bytes) -> Any:
+    """The ``_id`` that :func:`id_bytes` has encoded. Raises ValueError for bytes that are none. Cost: below 1
+    µs.
+
+    >>> id_of_bytes(b"\\x02a\\x00")
+    'a'
+    """
+    return decode_key(b"\x01" + data)
 
 
 def encode_document(id: object, fields: dict[str, Any]) -> bytes:
