@@ -1,0 +1,1 @@
+"""Documents: collections, secondary indexes, queries and typed models, as layers over transactions."""
