@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from memdb.cli import errors, notation, output
+from memdb.cli import documents, errors, notation, output
 from memdb.cli.doctor import doctor, gc
 from memdb.cli.dump import checkpoint, wal
 from memdb.cli.engine import check, compact, info, stop
@@ -202,7 +202,10 @@ def _print_scan(rows: list[tuple[Any, Any]], shown: int, may_note: bool, keys_on
         output.err().print(f"{shown} keys shown; there are more: use --limit, --start or --json")
 
 
-for command in (info, readers, top, check, recover, compact, serve, shell, stop, doctor, gc, wal, checkpoint):
+for command in (
+    info, readers, top, check, recover, compact, serve, shell, stop, doctor, gc, wal, checkpoint,
+    *documents.COMMANDS,
+):  # fmt: skip
     main.add_command(command)
 
 
