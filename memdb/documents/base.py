@@ -18,7 +18,7 @@ from memdb.documents import catalogue, indexes, keyspace
 from memdb.documents.building import RETRIES
 from memdb.documents.catalogue import Definition
 from memdb.documents.cursor import reading
-from memdb.documents.indexes import Index, KeyFunction
+from memdb.documents.indexes import KeyFunction
 from memdb.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -28,16 +28,17 @@ if TYPE_CHECKING:
 __all__ = ["Adapter", "Base"]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
 
 
-class Adapter(Protocol[T]):
+class Adapter(Protocol[T_co]):
     """How a model's objects become documents, and documents objects."""
 
     def dump(self, value: Any) -> dict[str, Any]:
         """The document of an object, or of a mapping that is checked by the model. Raises ModelError."""
 
-    def load(self, document: dict[str, Any]) -> T:
+    def load(self, document: dict[str, Any]) -> T_co:
         """The object of a document. Raises ModelError."""
 
 
@@ -59,11 +60,11 @@ class Base(Generic[T]):
         self._tx = tx
         self._key = keyspace.definition_key(name)
         self._known: Definition | None = None
-        self._documents = b""
-        self._unique: dict[str, Index] = {}
         for index, function in self._keys.items():
             if not callable(function):
-                raise TypeError(f"keys[{index!r}] must be a function of a document, not {type(function).__name__}")
+                raise TypeError(
+                    f"keys[{index!r}] must be a function of a document, not {type(function).__name__}"
+                )
 
     @property
     def name(self) -> str:
@@ -82,18 +83,24 @@ class Base(Generic[T]):
         if not isinstance(tx, Transaction):
             raise TypeError(f"tx must be a Transaction, from db.transaction(), not {type(tx).__name__}")
         if self._tx is not None and tx is not self._tx:
-            raise ValueError(f"{self!r} belongs to another transaction than tx: take db.collection({self._name!r})")
+            raise ValueError(
+                f"{self!r} belongs to another transaction than tx: take db.collection({self._name!r})"
+            )
         return tx
 
     def _reading(self, tx: Transaction | None) -> AbstractContextManager[Any]:
         return reading(self._db, self._within(tx))
 
-    def _write(self, work: Callable[[Transaction], R], tx: Transaction | None, durability: "Level | None") -> R:
+    def _write(
+        self, work: Callable[[Transaction], R], tx: Transaction | None, durability: "Level | None"
+    ) -> R:
         """Runs *work* in the transaction given, or in one of its own."""
         inside = self._within(tx)
         if inside is not None:
             if durability is not None:
-                raise ValueError("durability is the transaction's: db.transaction(durability=...), and not each call's")
+                raise ValueError(
+                    "durability is the transaction's: db.transaction(durability=...), and not each call's"
+                )
             return work(inside)
         assert self._db is not None
         return self._db.transact(work, retries=RETRIES, durability=durability)
@@ -105,13 +112,6 @@ class Base(Generic[T]):
         if definition is None or definition is self._known:
             return definition
         self._known = definition
-        self._documents = keyspace.document_prefix(definition.id)
-        self._unique = {
-            index.fields[0][0]: index
-            for index in definition.ready
-            if index.unique and len(index.definition.fields) == 1 and not index.descending[0]
-            and index.definition.where is None
-        }
         for index in definition.indexes:
             function = self._keys.get(index.name)
             if function is not None and index.definition.key is not None:

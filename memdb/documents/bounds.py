@@ -1,7 +1,7 @@
 """Bounds: which part of an index can hold what a condition asks for.
 
-Owns: :class:`Span`, a range of codes of one field, and how conditions become spans and spans of several fields
-ranges of stored keys.
+Owns: :class:`Span`, a range of codes of one field, and how conditions become spans and spans of several
+fields ranges of stored keys.
 
 Invariants:
 
@@ -60,7 +60,7 @@ def _order(op: str, operand: Any) -> Span:
         return _point(operand)
     code = encode_ordered(operand)
     kind = code[0]
-    if kind == _FALSE or kind == _TRUE:
+    if kind in (_FALSE, _TRUE):
         least, most = bytes([_FALSE]), bytes([_TRUE + 1])
     else:
         least, most = bytes([kind]), bytes([kind + 1])
@@ -162,10 +162,16 @@ def _on(conditions: Iterable[Condition], path: str) -> Iterable[Condition]:
     for condition in conditions:
         if condition.path == path:
             yield condition
-        elif condition.op == "elemMatch" and path.startswith(condition.path + "."):
-            # Of documents in a list: each condition for itself. A number as a name may be the place in a list.
-            if not any(part.isdecimal() for part in path[len(condition.path) :].split(".")):
-                yield from (inner for inner in condition.operand if inner.path == path)
+        elif condition.op == "elemMatch" and _is_inside(path, condition.path):
+            # Of documents in a list: each condition for itself.
+            yield from (inner for inner in condition.operand if inner.path == path)
+
+
+def _is_inside(path: str, outer: str) -> bool:
+    """Whether a path goes on behind another one, by names: a number may be the place in a list."""
+    if not path.startswith(outer + "."):
+        return False
+    return not any(part.isdecimal() for part in path[len(outer) + 1 :].split("."))
 
 
 def _narrower(one: Sequence[Span], other: Sequence[Span]) -> bool:
@@ -183,7 +189,7 @@ def key_ranges(
     Points lead on to the next field, ranges don't.
     """
     prefixes = [prefix]
-    texts = []
+    texts: list[str] = []
     for used, (spans, descending) in enumerate(fields):
         placed = [(_turned(span) if descending else (span.start, span.stop)) for span in spans]
         if len(prefixes) * len(spans) > _MOST_PREFIXES and used > 0:

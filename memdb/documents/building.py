@@ -2,11 +2,11 @@
 
 Owns: the steps of a build, what is kept of it between them, the check.
 
-A build is: define the index as ``building``; go over the documents in transactions of their own, each of which
-also keeps how far it came; define it as ``ready``. From the first step on every writer keeps its entries (the
-commit of one who did not know the index fails, since it has read the older definition). So a document that is
-written meanwhile has right entries whether the build has passed it or not, and those that come behind the
-last one of the beginning need no build at all.
+A build is: define the index as ``building``; go over the documents in transactions of their own, each of
+which also keeps how far it came; define it as ``ready``. From the first step on every writer keeps its
+entries (the commit of one who did not know the index fails, since it has read the older definition). So a
+document that is written meanwhile has right entries whether the build has passed it or not, and those that
+come behind the last one of the beginning need no build at all.
 
 Invariants:
 
@@ -69,8 +69,8 @@ def define(
         catalogue.save(tx, name, definition)
     elif not there.definition.same_as(wanted):
         raise IndexMismatch(
-            f"collection {name!r}: index {wanted.name!r} exists as ({there.definition}), and ({wanted}) is asked "
-            "for: drop_index() it first, or give the new one another name=",
+            f"collection {name!r}: index {wanted.name!r} exists as ({there.definition}), and ({wanted}) is "
+            "asked for: drop_index() it first, or give the new one another name=",
             collection=name,
             index=wanted.name,
         )
@@ -86,7 +86,8 @@ def build(db: Any, name: str, definition: Definition, index: Index, progress: Pr
     """
     # Who writes behind this document, writes its entries as well: the index is defined already.
     last = _last_document(db, definition)
-    total = 0 if progress is None else len(db.keys(**_bounds(*keyspace.document_range(definition.id))))
+    start, stop = keyspace.document_range(definition.id)
+    total = 0 if progress is None else len(db.keys(start=start, stop=stop))
     size = _BATCH
     while True:
         try:
@@ -112,10 +113,6 @@ def build(db: Any, name: str, definition: Definition, index: Index, progress: Pr
             progress(min(done, total), total)
 
 
-def _bounds(start: SpaceKey, stop: SpaceKey) -> dict[str, SpaceKey]:
-    return {"start": start, "stop": stop}
-
-
 def _last_document(source: Source, definition: Definition) -> bytes:
     """The id of the last document; b"" if there is none."""
     first, stop = keyspace.document_range(definition.id)
@@ -130,8 +127,8 @@ def _step(tx: Transaction, name: str, index: Index, size: int, last: bytes) -> i
     there = None if definition is None else definition.index(index.name)
     if definition is None or there is None or there.n != index.n:
         raise IndexMismatch(
-            f"collection {name!r}: index {index.name!r} was dropped while it was being built (or another process "
-            "that built it as well met what it can't hold); create it again",
+            f"collection {name!r}: index {index.name!r} was dropped while it was being built (or another "
+            "process that built it as well met what it can't hold); create it again",
             collection=name,
             index=index.name,
         )
@@ -157,12 +154,14 @@ def _step(tx: Transaction, name: str, index: Index, size: int, last: bytes) -> i
 def _part(
     tx: Transaction, definition: Definition, last: bytes, upto: bytes, size: int, room: int = _BATCH_BYTES
 ) -> Iterator[tuple[bytes, dict[str, Any], int]]:
-    """(id, document, expiry) of the next documents behind *upto*, and up to *last*: *size* of them, *room* bytes."""
+    """(id, document, expiry) of the next documents behind *upto*, and up to *last*: *size* of them, *room*
+    bytes."""
     if not last:
         return
     prefix = keyspace.document_prefix(definition.id)
     start = prefix + upto + b"\0" if upto else prefix
-    for key in list(tx.keys(**_bounds(SpaceKey(start), SpaceKey(prefix + last + b"\0")), limit=size)):
+    stop = SpaceKey(prefix + last + b"\0")
+    for key in list(tx.keys(start=SpaceKey(start), stop=stop, limit=size)):
         found = layering.entry_us(tx, SpaceKey(key))
         if found is None:  # it has expired meanwhile
             continue
@@ -204,7 +203,9 @@ def drop_index(tx: Transaction, name: str, index: str) -> bool:
 def build_within(tx: Transaction, name: str, definition: Definition, index: Index) -> None:
     """Builds an index in the transaction that defines it: all documents that it sees at once."""
     batch = Batch(tx, name, definition)
-    for id, document, expires_us in _part(tx, definition, _last_document(tx, definition), b"", 1 << 62, 1 << 62):
+    for id, document, expires_us in _part(
+        tx, definition, _last_document(tx, definition), b"", 1 << 62, 1 << 62
+    ):
         batch.index(index, document, id, expires_us)
     batch.apply()
     catalogue.save(tx, name, catalogue.change_index(definition, index, state=READY))
@@ -286,7 +287,9 @@ def _check_wanted(
         if not index.ready:
             continue
         if len(keys) > 1 and not is_marked:
-            findings.add(f"the document {keyspace.id_of(id)!r} has several entries, and the index is not marked so")
+            findings.add(
+                f"the document {keyspace.id_of(id)!r} has several entries, and the index is not marked so"
+            )
         own = layering.entry_us(source, SpaceKey(documents + id))
         for key in keys:
             entry = layering.entry_us(source, SpaceKey(key))
@@ -295,13 +298,13 @@ def _check_wanted(
             if entry is None or entry[0] != id:
                 findings.add(f"an entry of the document {keyspace.id_of(id)!r} is missing")
             elif entry[2] != own[2]:
-                findings.add(f"an entry of the document {keyspace.id_of(id)!r} expires at another time than it does")
+                findings.add(
+                    f"an entry of the document {keyspace.id_of(id)!r} expires at another time than it does"
+                )
     return wanted
 
 
-def _check_found(
-    source: Source, name: str, definition: Definition, index: Index, findings: _Findings
-) -> int:
+def _check_found(source: Source, name: str, definition: Definition, index: Index, findings: _Findings) -> int:
     """Is each entry one of a document? How many there are."""
     documents = keyspace.document_prefix(definition.id)
     found = 0

@@ -1,6 +1,7 @@
 """The catalogue: which collections there are, and how each of their indexes is defined.
 
-Owns: the definitions (format 1, docs/formats/documents.md), how they change, and what a process keeps of them.
+Owns: the definitions (format 1, docs/formats/documents.md), how they change, and what a process keeps of
+them.
 
 Invariants:
 
@@ -13,7 +14,7 @@ Invariants:
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from memdb import layering, values
@@ -43,6 +44,10 @@ class Definition:
     indexes: tuple[Index, ...] = ()
     raw: bytes = b""
     """As it is stored."""
+    documents: bytes = b""
+    """What the keys of its documents begin with."""
+    unique: Mapping[str, Index] = field(default_factory=dict)
+    """The whole unique indexes of one field, by the field."""
 
     def index(self, name: str) -> Index | None:
         """The index of that name; None if there is none."""
@@ -56,7 +61,9 @@ class Definition:
         """The indexes that hold every document."""
         return tuple(index for index in self.indexes if index.ready)
 
-    def with_indexes(self, indexes: tuple[IndexDefinition, ...], next_index: int | None = None) -> "Definition":
+    def with_indexes(
+        self, indexes: tuple[IndexDefinition, ...], next_index: int | None = None
+    ) -> "Definition":
         """This definition with other indexes, as it would be stored."""
         return _of(self.id, self.created, next_index or self.next_index, indexes)
 
@@ -71,7 +78,7 @@ def check_name(name: object) -> str:
     size = len(name.encode("utf-8", "surrogatepass"))
     if not 0 < size <= NAME_BYTES:
         raise ValueError(
-            f"the name of a collection has 1 to {NAME_BYTES} bytes in UTF-8, and this one has {size}: {name[:40]!r}"
+            f"the name of a collection has 1 to {NAME_BYTES} bytes in UTF-8, and {name[:40]!r} has {size}"
         )
     return name
 
@@ -86,8 +93,8 @@ def load(source: Source, name: str) -> Definition | None:
 
 
 def hold(tx: Transaction, name: str) -> Definition | None:
-    """As :func:`load`, for what writes by it: the commit fails if somebody changes the definition meanwhile, at
-    either isolation."""
+    """As :func:`load`, for what writes by it: the commit fails if somebody changes the definition meanwhile,
+    at either isolation."""
     key = keyspace.definition_key(name)
     layering.guard(tx, key)
     raw = tx.get(key)
@@ -123,7 +130,9 @@ def _decoded(raw: bytes) -> Definition:
         )
     definitions = (IndexDefinition.from_facts(one) for one in facts["indexes"])
     indexes = tuple(Index(facts["id"], facts["created"], one) for one in definitions)
-    return Definition(facts["id"], facts["created"], facts["next"], indexes, raw)
+    unique = {index.fields[0][0]: index for index in indexes if index.decides}
+    prefix = keyspace.document_prefix(facts["id"])
+    return Definition(facts["id"], facts["created"], facts["next"], indexes, raw, prefix, unique)
 
 
 def _of(id: int, created: int, next_index: int, indexes: tuple[IndexDefinition, ...]) -> Definition:
@@ -170,11 +179,15 @@ def rename(tx: Transaction, old: str, new: str) -> None:
     """Gives a collection another name. Raises KeyError, and ValueError if *new* is taken."""
     definition = hold(tx, old)
     if definition is None:
-        raise KeyError(f"there is no collection {old!r} to be renamed; there are: {', '.join(names(tx)) or 'none'}")
+        raise KeyError(
+            f"there is no collection {old!r} to be renamed; there are: {', '.join(names(tx)) or 'none'}"
+        )
     if old == new:
         return
     if hold(tx, new) is not None:
-        raise ValueError(f"collection {old!r} can't be renamed: {new!r} exists; drop it first, or take another name")
+        raise ValueError(
+            f"collection {old!r} can't be renamed: {new!r} exists; drop it first, or take another name"
+        )
     tx.delete(keyspace.definition_key(old))
     save(tx, new, definition)
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from memdb.documents import catalogue
 from memdb.documents.catalogue import Source
 from memdb.documents.filters import Filter
+from memdb.documents.ordering import Order
 from memdb.documents.planner import Access, choose
 from memdb.documents.reading import Counts, Found, read, resumed
-from memdb.documents.sorting import Order
 from memdb.errors import SnapshotExpired
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class Plan:
 
     collection: str
     stage: str
-    """``index`` (entries, then documents), ``id`` (documents by their ids), ``or`` (several ways), ``scan`` (every
-    document) or ``none`` (nothing can be found)."""
+    """``index`` (entries, then documents), ``id`` (documents by their ids), ``or`` (several ways), ``scan``
+    (every document) or ``none`` (nothing can be found)."""
     index: str | None
     """The index that was used, of an ``$or`` all of them; ``_id`` for ids; None for none."""
     bounds: dict[str, str]
@@ -67,9 +67,12 @@ class Plan:
     def __str__(self) -> str:
         way = self.stage if self.index is None else f"{self.stage} {self.index}"
         bounds = ", ".join(f"{field} {text}" for field, text in self.bounds.items())
-        cost = f"{self.keys_examined} keys, {self.documents_examined} documents examined, {self.returned} returned"
+        examined = (
+            f"{self.keys_examined} keys and {self.documents_examined} documents examined, "
+            f"{self.returned} returned"
+        )
         order = "; sorted in memory" if self.sorted_in_memory else ""
-        return f"{self.collection}: {way}{f' ({bounds})' if bounds else ''}: {cost}{order}"
+        return f"{self.collection}: {way}{f' ({bounds})' if bounds else ''}: {examined}{order}"
 
 
 class Query:
@@ -112,33 +115,31 @@ def _whole(number: object, what: str) -> int:
 class Run:
     """A query at work on one source: its access, and what it has cost so far."""
 
-    __slots__ = ("_definition", "_query", "_source", "access", "counts", "returned", "sorts")
+    __slots__ = ("_query", "_source", "access", "counts", "definition", "returned", "sorts")
 
     def __init__(self, query: Query, source: Source) -> None:
         self._query, self._source = query, source
         self.counts = Counts()
         self.returned = 0
-        self._definition = catalogue.load(source, query.name)
-        if self._definition is None or query.limit == 0:
+        self.definition = catalogue.load(source, query.name)
+        if self.definition is None or query.limit == 0:
             self.access = Access("none", exact=True, sorted=True)
         else:
-            self.access = choose(source, self._definition, query.filter, query.order, total=query.total)
+            self.access = choose(source, self.definition, query.filter, query.order, total=query.total)
         self.sorts = query.order is not None and not self.access.sorted
 
     def found(self) -> Iterator[Found]:
         """(id, document), from the first to the last that the query asks for."""
         query = self._query
-        if self._definition is None or self.access.stage == "none":
+        if self.definition is None or self.access.stage == "none":
             return
         if query.after is not None and not self.sorts and query.order is not None:
-            resumed(self._definition, self.access, query.order, query.after)
-        rows = read(self._source, query.name, self._definition, self.access, query.filter, self.counts)
+            resumed(self.definition, self.access, query.order, query.after)
+        rows = read(self._source, query.name, self.definition, self.access, query.filter, self.counts)
         stop = None if query.limit is None else query.skip + query.limit
         if self.sorts:
             rows = self._sorted(rows, stop)
-        place = 0
-        for row in rows:
-            place += 1
+        for place, row in enumerate(rows, 1):
             if place > query.skip:
                 self.returned += 1
                 yield row
@@ -192,8 +193,8 @@ class Cursor(Generic[T]):
     """The documents of a query, from ``people.find()``: an iterator that streams over one point in time.
 
     The query begins with the first document that is asked for. A cursor that is read for longer than
-    ``snapshot_max_age``, or whose memory is needed, raises SnapshotExpired; ``page()`` holds nothing between its
-    pages. ``with`` closes it early.
+    ``snapshot_max_age``, or whose memory is needed, raises SnapshotExpired; ``page()`` holds nothing between
+    its pages. ``with`` closes it early.
 
     >>> for person in people.find({"age": {"$gte": 18}}, sort="name"):
     ...     print(person["name"])
@@ -232,7 +233,9 @@ class Cursor(Generic[T]):
         return f"<memdb.Cursor of {self._query.name!r}, {self._query.filter.source!r}>"
 
     def __reduce__(self) -> Any:
-        raise TypeError("a cursor belongs to the process that made it and can't be pickled; pass its list, or the query")
+        raise TypeError(
+            "a cursor belongs to the process that made it and can't be pickled; pass its list, or the query"
+        )
 
     def _begun(self) -> Iterator[T]:
         if self._rows is None:
@@ -293,7 +296,7 @@ class Cursor(Generic[T]):
 
 def _outlived(error: SnapshotExpired, name: str) -> SnapshotExpired:
     return SnapshotExpired(
-        f"the cursor over collection {name!r} has outlived its snapshot: {error.message}; read faster, open the "
-        "database with a larger snapshot_max_age, or take page(), which holds no snapshot between its pages",
+        f"the cursor over collection {name!r} has outlived its snapshot: {error.message}; read faster, open "
+        "the database with a larger snapshot_max_age, or take page(), which holds nothing between its pages",
         lsn=error.lsn,
     )

@@ -1,7 +1,9 @@
-"""Bounds of ids: documents lie in the order of their ids as keys, which is by type, so the ids of one type are a range.
+"""Bounds of ids: documents lie in the order of their ids as keys, which is by type, so the ids of one type
+are a range.
 
-Invariants: as of bounds.py. ``1`` and ``1.0`` are two ids and one number: a condition on a number leads to both. A tuple
-is an array to a filter, which finds it by its elements: ids that are tuples are part of every range.
+Invariants: as of bounds.py. ``1`` and ``1.0`` are two ids and one number: a condition on a number leads to
+both. A tuple is an array to a filter, which finds it by its elements: ids that are tuples are part of every
+range.
 """
 
 import math
@@ -17,7 +19,10 @@ __all__ = ["id_ranges"]
 
 _PLAIN: Final = frozenset({str, bytes, UUID})
 _NUMBERS: Final = frozenset({int, float})
-_INTS: Final = (b"\x0b", b"\x1e")  # the key encoding of ints: from the longest negative to the longest positive
+_INTS: Final = (
+    b"\x0b",
+    b"\x1e",
+)  # the key encoding of ints: from the longest negative to the longest positive
 _FLOATS: Final = (b"\x21", b"\x22")
 
 _TUPLES: Final = (b"\x05", b"\x06")
@@ -26,8 +31,8 @@ Ranges = list[tuple[bytes, bytes]]
 
 
 def id_ranges(conditions: Iterable[Condition], prefix: bytes) -> tuple[Ranges, bool, str] | None:
-    """The ranges of stored keys that the conditions on ``_id`` leave, whether those are single ids, and a text;
-    None if they say nothing. *prefix*: what the keys of documents begin with."""
+    """The ranges of stored keys that the conditions on ``_id`` leave, whether those are single ids, and a
+    text; None if they say nothing. *prefix*: what the keys of documents begin with."""
     on_id = [one for one in conditions if one.path == "_id"]
     for condition in on_id:
         points = _points(condition)
@@ -38,9 +43,9 @@ def id_ranges(conditions: Iterable[Condition], prefix: bytes) -> tuple[Ranges, b
     found: Ranges | None = None
     texts = []
     for condition in on_id:
-        ranges = _ordered(condition)
-        if ranges is not None:
-            found = ranges if found is None else _both(found, ranges)
+        bounds = _ordered(condition)
+        if bounds is not None:
+            found = bounds if found is None else _both(found, bounds)
             texts.append(f"{condition.op} {condition.operand!r}"[:60])
     if found is None:
         return None

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from typing import Final
-from uuid import SafeUUID, UUID
+from uuid import UUID, SafeUUID
 
 __all__ = ["new_id", "new_ids"]
 
@@ -22,42 +22,38 @@ _FIXED: Final = 7 << 76 | 2 << _LOW_BITS
 _STEP_BYTES: Final = 4
 _POOL_BYTES: Final = 4096
 
-_lock = threading.Lock()
-_milliseconds = 0
-_counter = 0
-_pool = b""
-_pool_at = 0
 
+class _Source:
+    """What this process makes its ids from."""
 
-def _forget() -> None:
-    """In a child: nothing that the parent will use as well."""
-    global _lock, _milliseconds, _counter, _pool, _pool_at
-    _lock = threading.Lock()
-    _milliseconds, _counter, _pool, _pool_at = 0, 0, b"", 0
+    def __init__(self) -> None:
+        self.begin()
 
+    def begin(self) -> None:
+        """Forgets all; the next id is at random bytes of its own."""
+        self.lock = threading.Lock()
+        self.milliseconds = 0
+        self.counter = 0
+        self._pool = b""
+        self._pool_at = 0
 
-os.register_at_fork(after_in_child=_forget)
+    def _random(self, count: int) -> int:
+        if self._pool_at + count > len(self._pool):
+            self._pool, self._pool_at = os.urandom(_POOL_BYTES), 0
+        self._pool_at += count
+        return int.from_bytes(self._pool[self._pool_at - count : self._pool_at], "little")
 
-
-def _random(count: int) -> int:
-    global _pool, _pool_at
-    if _pool_at + count > len(_pool):
-        _pool, _pool_at = os.urandom(_POOL_BYTES), 0
-    _pool_at += count
-    return int.from_bytes(_pool[_pool_at - count : _pool_at], "little")
-
-
-def _next(now: int) -> int:
-    """Under the lock: the next id as a number."""
-    global _milliseconds, _counter
-    if now > _milliseconds:
-        # The uppermost bit stays free, so that a millisecond has room for all the ids that it can see.
-        _milliseconds, _counter = now, _random(10) >> (80 - _COUNTER_BITS + 1)
-    else:
-        _counter += 1 + _random(_STEP_BYTES)
-        if _counter >> _COUNTER_BITS:
-            _milliseconds, _counter = _milliseconds + 1, _random(_STEP_BYTES)
-    return _milliseconds << 80 | (_counter >> _LOW_BITS) << 64 | (_counter & _LOW) | _FIXED
+    def next(self, now: int) -> UUID:
+        """Under the lock: the next id, at *now* milliseconds since 1970."""
+        if now > self.milliseconds:
+            # The uppermost bit stays free, so that a millisecond has room for all the ids that it can see.
+            self.milliseconds, self.counter = now, self._random(10) >> (80 - _COUNTER_BITS + 1)
+        else:
+            self.counter += 1 + self._random(_STEP_BYTES)
+            if self.counter >> _COUNTER_BITS:
+                self.milliseconds, self.counter = self.milliseconds + 1, self._random(_STEP_BYTES)
+        counter = self.counter
+        return _uuid(self.milliseconds << 80 | (counter >> _LOW_BITS) << 64 | (counter & _LOW) | _FIXED)
 
 
 def _uuid(number: int) -> UUID:
@@ -68,14 +64,19 @@ def _uuid(number: int) -> UUID:
     return made
 
 
+_source = _Source()
+# In a child: nothing that the parent will use as well, and no lock that a thread of the parent holds.
+os.register_at_fork(after_in_child=_source.begin)
+
+
 def new_id() -> UUID:
     """The next id of this process."""
-    with _lock:
-        return _uuid(_next(time.time_ns() // 1_000_000))
+    with _source.lock:
+        return _source.next(time.time_ns() // 1_000_000)
 
 
 def new_ids(count: int) -> list[UUID]:
     """The next *count* ids of this process, in order."""
-    with _lock:
+    with _source.lock:
         now = time.time_ns() // 1_000_000
-        return [_uuid(_next(now)) for _ in range(count)]
+        return [_source.next(now) for _ in range(count)]

@@ -183,6 +183,12 @@ class Index:
         self._plain = self.fields[0][0] if is_plain and not self.descending[0] else None
 
     @property
+    def decides(self) -> bool:
+        """Whether one entry says which document has a value of its field, and that none has it."""
+        is_whole = self.ready and self.definition.where is None and self.definition.key is None
+        return is_whole and self.unique and len(self.fields) == 1 and not self.descending[0]
+
+    @property
     def mark(self) -> bytes:
         """The key that is there once a document has had several entries."""
         return self.prefix
@@ -244,8 +250,9 @@ class Index:
         if len(several) > 1:
             first, second = (self.fields[place][0] for place in several[:2])
             raise UnsupportedType(
-                f"collection {collection!r}: index {self.name!r}: both {first!r} and {second!r} hold lists in the "
-                f"document {keyspace.id_of(id)!r}, and of one index at most one field may; make an index for each",
+                f"collection {collection!r}: index {self.name!r}: both {first!r} and {second!r} hold lists in "
+                f"the document {keyspace.id_of(id)!r}, and at most one field of an index may; make an index "
+                "for each",
                 type_name="list",
                 path=second,
             )
@@ -258,7 +265,8 @@ class Index:
                 value = self.function(collection)(document)
                 return [field_codes({"value": value}, _FUNCTION_FIELD, False)]
             codes = []
-            for (path, descending), split in zip(self.fields, self.paths, strict=True):
+            for split, descending in zip(self.paths, self.descending, strict=True):
+                path = split.text
                 codes.append(field_codes(document, split, descending))
             return codes
         except UnsupportedType as error:
@@ -267,8 +275,8 @@ class Index:
     def _refused(self, collection: str, id: bytes, path: str, error: UnsupportedType) -> UnsupportedType:
         what = f"the field {path!r}" if path else "what its function gives"
         return UnsupportedType(
-            f"collection {collection!r}: index {self.name!r}: {what} of the document {keyspace.id_of(id)!r} can't be "
-            f"indexed: {error.message}",
+            f"collection {collection!r}: index {self.name!r}: {what} of the document "
+            f"{keyspace.id_of(id)!r} can't be indexed: {error.message}",
             type_name=error.type_name,
             path=path or error.path,
         )

@@ -18,9 +18,10 @@ Invariants:
   complemented): an index that is read backwards is exactly the index of the opposite directions.
 """
 
-from typing import Any, Final
+from typing import Final
 
-from memdb.layering import SpaceKey, decode_key, encode_key
+from memdb.layering import SpaceKey, id_bytes
+from memdb.layering import id_of_bytes as id_of
 
 __all__ = [
     "BUILDS",
@@ -54,12 +55,12 @@ NAMES: Final = (SpaceKey(b"\x03\x02"), SpaceKey(b"\x03\x03"))
 
 def definition_key(name: str) -> SpaceKey:
     """The key of a collection's definition."""
-    return SpaceKey(_CATALOGUE + encode_key(name)[1:])
+    return SpaceKey(_CATALOGUE + id_bytes(name))
 
 
 def name_of_key(stored: bytes) -> str:
     """The name of the collection whose definition is stored there."""
-    name = decode_key(b"\x01" + stored[1:])
+    name = id_of(stored[1:])
     assert isinstance(name, str)
     return name
 
@@ -107,16 +108,6 @@ def index_range(collection: int, index: int) -> tuple[SpaceKey, SpaceKey]:
 def collection_range(collection: int) -> tuple[SpaceKey, SpaceKey]:
     """The bounds of a collection: documents and indexes."""
     return _range(_COLLECTIONS + collection.to_bytes(4, "big"))
-
-
-def id_bytes(id: Any) -> bytes:
-    """An ``_id`` as it stands in keys. Raises UnsupportedType for what can't be a key."""
-    return encode_key(id)[1:]
-
-
-def id_of(data: bytes) -> Any:
-    """The ``_id`` that :func:`id_bytes` has encoded."""
-    return decode_key(b"\x01" + data)
 
 
 def complement(data: bytes) -> bytes:

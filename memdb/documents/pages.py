@@ -6,7 +6,8 @@ Invariants:
 
 * A token names a place in an order, not a snapshot: the next page goes on behind that document whatever was
   written meanwhile, also if it is gone, and whatever index is used now.
-* A token is good for the query that it came from only, and anything else that is passed for one is a ValueError.
+* A token is good for the query that it came from only, and anything else that is passed for one is a
+  ValueError.
 """
 
 import base64
@@ -40,7 +41,6 @@ class Page(Generic[T]):
     """How many documents the filter finds, if ``total=True`` was asked for."""
 
 
-
 def _fingerprint(query: Query) -> bytes:
     """Tells queries apart: collection, filter and order."""
     assert query.order is not None
@@ -65,8 +65,8 @@ def place_of(query: Query, token: object) -> list[bytes]:
     if type(facts) is list and len(facts) == 3 and facts[0] == _VERSION and type(facts[2]) is list:
         if facts[1] != _fingerprint(query):
             raise ValueError(
-                "after is the .next of a page of another query: the collection, the filter and the sort must be "
-                "those of that page"
+                "after is the .next of a page of another query: the collection, the filter and the sort must "
+                "be those of that page"
             )
         if len(facts[2]) == codes and all(type(code) is bytes and code for code in facts[2]):
             return list(facts[2])

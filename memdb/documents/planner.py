@@ -2,9 +2,9 @@
 
 Owns: :class:`Access`, one way to documents, and how the best one is chosen.
 
-An index is of use where conditions of the filter bound its first fields, where its order is the one asked for, or
-where it is partial and the filter lies within its own. Points count more than ranges, more bounded fields more
-than fewer; where several indexes are bounded, a short look into each says which holds less.
+An index is of use where conditions of the filter bound its first fields, where its order is the one asked
+for, or where it is partial and the filter lies within its own. Points count more than ranges, more bounded
+fields more than fewer; where several indexes are bounded, a short look into each says which holds less.
 
 Invariants:
 
@@ -27,7 +27,7 @@ from memdb.documents.filters import Condition, Filter, compile_filter
 from memdb.documents.idbounds import id_ranges
 from memdb.documents.indexes import Index
 from memdb.documents.order import same
-from memdb.documents.sorting import Order
+from memdb.documents.ordering import Order
 from memdb.layering import SpaceKey
 from memdb.transaction import Transaction
 
@@ -69,7 +69,9 @@ class Access:
         return self.stage != "scan" and (self.stage != "index" or bool(self.bounds))
 
 
-def choose(source: Source, definition: Definition, filter: Filter, order: Order | None, *, total: bool) -> Access:
+def choose(
+    source: Source, definition: Definition, filter: Filter, order: Order | None, *, total: bool
+) -> Access:
     """The way to the documents that *filter* finds. *total*: the order counts to its end, with the ids."""
     total = total or (order is not None and order.names_id)
     conditions = filter.conditions()
@@ -113,7 +115,8 @@ def _size(source: Source, access: Access) -> int:
     return count
 
 
-# --------------------------------------------------------------------------------------- the documents themselves
+# --------------------------------------------------------------------------------------- the documents
+# themselves
 
 
 def _scan(definition: Definition, order: Order | None) -> Access:
@@ -128,9 +131,7 @@ def _scan(definition: Definition, order: Order | None) -> Access:
     )
 
 
-def _by_id(
-    definition: Definition, conditions: Sequence[Condition], order: Order | None
-) -> Access | None:
+def _by_id(definition: Definition, conditions: Sequence[Condition], order: Order | None) -> Access | None:
     """Through the ids, if the filter says something of them."""
     found = id_ranges(conditions, keyspace.document_prefix(definition.id))
     if found is None:
@@ -142,7 +143,8 @@ def _by_id(
     return access
 
 
-# ---------------------------------------------------------------------------------------------- through an index
+# ---------------------------------------------------------------------------------------------- through an
+# index
 
 
 def _through(
@@ -233,7 +235,8 @@ def _is_exact(filter: Filter, fields: Sequence[tuple[list[Span], bool]]) -> bool
     return all(span.exact for spans, _ in fields for span in spans)
 
 
-# ------------------------------------------------------------------------------------------------ partial indexes
+# ------------------------------------------------------------------------------------------------ partial
+# indexes
 
 
 def _says_all(source: Mapping[str, Any]) -> bool:
@@ -256,8 +259,11 @@ def _follows(given: Condition, wanted: Condition) -> bool:
         return True
     if wanted.op == "exists":
         # Whatever compares with a value finds none that is missing.
-        return bool(wanted.operand) and given.op in _BOUNDING and given.operand is not None and (
-            given.op != "in" or None not in given.operand
+        return (
+            bool(wanted.operand)
+            and given.op in _BOUNDING
+            and given.operand is not None
+            and (given.op != "in" or None not in given.operand)
         )
     if wanted.op not in _BOUNDING:
         return False
@@ -278,7 +284,8 @@ def _beyond(given: Condition, wanted: Condition, strict: str, loose: str) -> boo
     return compile_filter({"value": {op: wanted.operand}}).matches({"value": given.operand})
 
 
-# ---------------------------------------------------------------------------------------------------------- unions
+# ----------------------------------------------------------------------------------------------------------
+# unions
 
 
 def _union(source: Source, definition: Definition, filter: Filter) -> Access | None:
@@ -296,4 +303,3 @@ def _union(source: Source, definition: Definition, filter: Filter) -> Access | N
     if not found:
         return Access("none", exact=True, sorted=True)
     return Access("or", branches=found, bounds={"$or": f"{len(found)} branches"})
-

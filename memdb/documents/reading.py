@@ -19,8 +19,8 @@ from memdb.documents import keyspace
 from memdb.documents.catalogue import Definition, Source
 from memdb.documents.filters import Filter
 from memdb.documents.indexes import Index
+from memdb.documents.ordering import Order
 from memdb.documents.planner import Access
-from memdb.documents.sorting import Order
 from memdb.layering import SpaceKey
 from memdb.transaction import Transaction
 

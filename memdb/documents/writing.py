@@ -6,12 +6,13 @@ Invariants:
 
 * A document and its entries are written by one commit, with one expiry.
 * Whatever a call has to refuse (a duplicate, a value that no index can hold, a key too long), it refuses
-  before the transaction has changed: nothing of a refused call is done, also inside a transaction that goes on.
+  before the transaction has changed: nothing of a refused call is done, also inside a transaction that goes
+  on.
 * The definition was read in the same transaction, so no index is forgotten.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 from memdb import layering, values
 from memdb.documents import keyspace
@@ -44,8 +45,8 @@ def checked_document(document: object) -> dict[str, Any]:
         for name in copied:
             if name.startswith("$"):
                 raise ValueError(
-                    f"a field's name can't begin with $: {name!r} looks like an operator, and a whole document "
-                    "has none; update() takes operators"
+                    f"a field's name can't begin with $: {name!r} looks like an operator, and a whole "
+                    "document has none; update() takes operators"
                 )
     return copied
 
@@ -76,7 +77,7 @@ class Batch:
         own = self._writes.get(key)
         if own is not None:
             stored, expires_us = own[1], own[2]
-            return None if stored is None else (values.unpack(stored[:-1]), expires_us)
+            return None if stored is None else (cast(dict[str, Any], values.unpack(stored[:-1])), expires_us)
         found = layering.entry_us(self._tx, SpaceKey(key))
         return None if found is None else (found[0], found[2])
 
@@ -196,8 +197,8 @@ class Batch:
         other = keyspace.id_of(id)
         if index is None:
             raise DuplicateKeyError(
-                f"collection {self._name!r} has a document with the _id {other!r}: replace() and update() change "
-                "it; leave _id out for a new one",
+                f"collection {self._name!r} has a document with the _id {other!r}: replace() and update() "
+                "change it; leave _id out for a new one",
                 collection=self._name,
                 index="_id",
                 value=other,
@@ -205,9 +206,9 @@ class Batch:
             )
         value = None if index.definition.key is not None else index.values_of(document)
         raise DuplicateKeyError(
-            f"collection {self._name!r}: the unique index {index.name!r} holds {value!r} of the document {other!r} "
-            f"already, and {document.get('_id')!r} would be the second; change one of them, or make the index not "
-            "unique",
+            f"collection {self._name!r}: the unique index {index.name!r} holds {value!r} of the document "
+            f"{other!r} already, and {document.get('_id')!r} would be the second; change one of them, or make "
+            "the index not unique",
             collection=self._name,
             index=index.name,
             value=value,
@@ -221,13 +222,15 @@ class Batch:
         if n == 0 or stored is None:
             return error
         name, fields = next(
-            (one.name, ", ".join(path for path, _ in one.fields)) for one in self._definition.indexes if one.n == n
+            (one.name, ", ".join(path for path, _ in one.fields))
+            for one in self._definition.indexes
+            if one.n == n
         )
         return KeyTooLarge(
             f"collection {self._name!r}: the entry of the document {keyspace.id_of(stored[:-1])!r} in index "
-            f"{name!r} ({fields or 'its function'}) takes {error.size} bytes, and max_key_bytes is {error.limit} bytes: "
-            "index a shorter field (a function can give a part or a hash of it), or open the database with a larger "
-            "max_key_bytes",
+            f"{name!r} ({fields or 'its function'}) takes {error.size} bytes, and max_key_bytes is {error.limit} "
+            "bytes: index a shorter field (a function can give a part or a hash of it), or open the database "
+            "with a larger max_key_bytes",
             size=error.size,
             limit=error.limit,
         )

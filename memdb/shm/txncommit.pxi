@@ -190,7 +190,9 @@ cdef class TxnCommit(TxnState):
         cdef list ranges
         cdef uint64_t room = self.handle.max_transaction - self.size
         if not self.serializable:  # cost() has made room for all of these
-            return self.put_section(ops, self.versions_of_writes(), self.gaps or [])
+            points = self.versions_of_writes()
+            points.update(self.reads)
+            return self.put_section(ops, points, self.gaps or [])
         points, ranges = self.reads, merged(read_bounds(self.ranges), C_READ_RANGES_MAX)
         if not points and not ranges:
             return None

@@ -1,7 +1,7 @@
 """Sorting: the order in which documents come, and the place of a document in it.
 
-Owns: :class:`Order`. The bytes of a place are those of an index entry with the same fields, so sorting in memory and
-reading an index give one order.
+Owns: :class:`Order`. The bytes of a place are those of an index entry with the same fields, so sorting in
+memory and reading an index give one order.
 
 Invariants:
 
@@ -16,7 +16,7 @@ from typing import Any, Self
 from memdb.documents.indexes import field_codes
 from memdb.documents.keyspace import complement, id_of
 from memdb.documents.paths import Path
-from memdb.documents.projection import sort_keys
+from memdb.documents.sorting import sort_keys
 from memdb.errors import UnsupportedType
 from memdb.layering import encode_ordered
 
