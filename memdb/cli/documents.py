@@ -315,7 +315,7 @@ def index(
                 _there(db, collection).drop_index(drop)
             elif fields is not None:
                 _create(db.collection(collection), field_list(fields), name, unique, condition, json_)
-            rows = [index_row(one) for one in _there(db, collection).indexes()]
+            rows = [one.to_dict() for one in _there(db, collection).indexes()]
         if json_:
             for row in rows:
                 output.print_json(row)
@@ -334,31 +334,19 @@ def _create(
         )  # fmt: skip
 
 
-def index_row(one: Any) -> dict[str, Any]:
-    """What is told of an index."""
-    return {
-        "name": one.name,
-        "fields": [("-" if descending else "") + path for path, descending in one.fields],
-        "key": one.key,
-        "unique": one.unique,
-        "where": None if one.where is None else dict(one.where),
-        "state": one.state,
-    }
-
-
 def indexes_table(rows: Iterable[dict[str, Any]]) -> Any:
-    """The same for people."""
+    """Indexes for people."""
     cells = [
         [
             row["name"],
             ", ".join(row["fields"]) if row["key"] is None else row["key"] or "a function without a name",
             "yes" if row["unique"] else "",
             "" if row["where"] is None else notation.to_text(row["where"]),
-            row["state"],
+            "yes" if row["ready"] else "being built",
         ]
         for row in rows
     ]
-    return output.table(["index", "fields", "unique", "where", "state"], cells)
+    return output.table(["index", "fields", "unique", "where", "ready"], cells)
 
 
 @click.command("drop-collection")

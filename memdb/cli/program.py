@@ -214,7 +214,8 @@ for command in (
 @click.option("--limit", type=click.IntRange(min=1000), help="Load only the first so many characters.")
 @as_json
 def demo(directory: str | None, limit: int | None, json_: bool) -> None:
-    """Load the Unicode Character Database, kill processes meanwhile, and show that nothing is lost.
+    """Load the Unicode Character Database into an indexed collection, kill processes meanwhile, show that
+    nothing is lost, and query it.
 
     DIRECTORY must be new or empty; without one a temporary directory is used and removed. Exit code 1 if
     anything was lost.

@@ -96,18 +96,18 @@ def test_update_and_delete(cli: Run, people: str) -> None:
 def test_index_and_explain(cli: Run, people: str) -> None:
     done = cli("index", people, "people", "city,-age", "--json")
     assert _rows(done) == [
-        {"name": "city_-age", "fields": ["city", "-age"], "key": None, "unique": False, "where": None,
-         "state": "ready"}
+        {"name": "city,-age", "fields": ["city", "-age"], "key": None, "unique": False, "where": None,
+         "ready": True}
     ]  # fmt: skip
     (plan,) = _rows(cli("explain", people, "people", '{"city": "Rome"}', "--sort", "-age", "--json"))
-    assert (plan["index"], plan["returned"], plan["sorted_in_memory"]) == ("city_-age", 2, False)
-    assert b"city_-age" in cli("explain", people, "people", '{"city": "Rome"}').stdout
+    assert (plan["index"], plan["returned"], plan["sorted_in_memory"]) == ("city,-age", 2, False)
+    assert b"city,-age" in cli("explain", people, "people", '{"city": "Rome"}').stdout
     done = cli("index", people, "people", "--name", "adult", "--where", '{"age": {"$gte": 18}}', "--", "-age")
     assert done.returncode == errors.OK, done.stderr
     assert b"adult" in done.stdout and b"$gte" in done.stdout
     done = cli("index", people, "people", "city", "--unique")
     assert done.returncode == errors.USAGE and b"DuplicateKeyError" in done.stderr
-    assert b"city_-age" not in cli("index", people, "people", "--drop", "city_-age").stdout
+    assert b"city,-age" not in cli("index", people, "people", "--drop", "city,-age").stdout
     assert [row["name"] for row in _rows(cli("index", people, "people", "--json"))] == ["adult"]
 
 
@@ -195,7 +195,7 @@ def test_the_shell(cli: Run, data: str) -> None:
         "explain people {'age': 26}", "delete-where people {'_id': 1}", "collections",
         "rename-collection people folk", "drop-collection folk", "collections",
     )  # fmt: skip
-    index = {"name": "age", "fields": ["age"], "key": None, "unique": False, "where": None, "state": "ready"}
+    index = {"name": "age", "fields": ["age"], "key": None, "unique": False, "where": None, "ready": True}
     assert answers[:6] == [{"_id": 1}, {"_id": 2}, index, index, {"_id": 1, "age": 30}, {"count": 0}]
     assert answers[6:11] == [
         {"_id": 1, "age": 30}, {"more": True}, {"updated": 2}, {"_id": 1, "age": 31}, {"_id": 2, "age": 26},
