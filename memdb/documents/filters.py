@@ -172,9 +172,24 @@ def _match_path(path: Path, predicate: Predicate) -> Matches:
     single = _match_single(predicate)
     # What asks for an array takes it whole; the other operators are also put to its elements.
     leaf = single if isinstance(predicate, ElementMatch) or predicate.takes_array else _expanded(single)
-    if len(path.parts) > 1:
-        return lambda doc: any_at(doc, path, leaf, single)
-    return _match_field(path.text, predicate, leaf)
+    if len(path.parts) == 1:
+        return _match_field(path.text, predicate, leaf)
+    if len(path.parts) == 2:
+        return _match_inner_field(path, leaf, single)
+    return lambda doc: any_at(doc, path, leaf, single)
+
+
+def _match_inner_field(path: Path, leaf: Test, single: Test) -> Matches:
+    """A path of two parts, mostly a field of an embedded document."""
+    outer, inner = path.parts
+
+    def matches(doc: Mapping[str, Any]) -> bool:
+        embedded = doc.get(outer)
+        if type(embedded) is dict:
+            return leaf(embedded.get(inner, MISSING))
+        return any_at(doc, path, leaf, single)
+
+    return matches
 
 
 def _expanded(test: Test) -> Test:
@@ -305,8 +320,12 @@ def _number_lte(name: str, operand: Any, leaf: Test) -> Matches:
 
 def _plain_eq(name: str, operand: Any, plain: type, leaf: Test) -> Matches:
     def matches(doc: Mapping[str, Any]) -> bool:
-        value = doc.get(name)
-        return bool(value == operand) if type(value) is plain else leaf(value)
+        value: Any = doc.get(name)
+        kind = type(value)
+        if kind is plain:
+            return bool(value == operand)
+        # In an array, too, values of these types equal only their like.
+        return (kind is list or kind is tuple) and operand in value
 
     return matches
 

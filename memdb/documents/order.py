@@ -147,12 +147,8 @@ def _sign(first: Any, second: Any) -> int:
 
 
 def _compare_numbers(first: Any, second: Any) -> int:
-    if first == second:
-        return 0
     left, right = is_nan(first), is_nan(second)
-    if left or right:
-        return right - left
-    return -1 if first < second else 1
+    return right - left if left or right else _sign(first, second)
 
 
 def same(first: Any, second: Any) -> bool:

@@ -69,7 +69,7 @@ def equals(operand: Any) -> Test:
     if kind in NUMBERS:
         if is_nan(operand):
             return lambda value: type(value) in NUMBERS and is_nan(value)
-        return lambda value: type(value) in NUMBERS and bool(value == operand)
+        return lambda value: type(value) in NUMBERS and not is_nan(value) and bool(value == operand)
     if kind is datetime:
         moment = instant(operand)
         return lambda value: type(value) is datetime and instant(value) == moment
