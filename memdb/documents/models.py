@@ -50,11 +50,14 @@ class Adapter(Generic[T]):
         self._shape = shape
         self._takes_generated = False
 
-    def dump(self, item: T) -> dict[str, Any]:
-        """The document of an object: a new dict, with ``_id`` first if the object has an id.
+    def dump(self, item: T | Mapping[str, Any]) -> dict[str, Any]:
+        """The document of an object: a new dict, with ``_id`` first if the object has an id. A mapping is
+        what the model makes of it.
 
         Raises ModelError if the object is of another class or holds what its annotations don't say.
         """
+        if type(item) is not self.model and isinstance(item, Mapping):
+            return self._dump_mapping(item)
         try:
             document: dict[str, Any] = self._shape.dump(item)
         except Mismatch as error:
@@ -68,6 +71,29 @@ class Adapter(Generic[T]):
         if not self._takes_generated:
             self._check_generated(item, {name: _GENERATED, **document})
         return document
+
+    def _dump_mapping(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Read as a stored document is, so with defaults; but a name that the model lacks is refused here."""
+        try:
+            item = self._shape.load(self._named(given))
+        except Mismatch as error:
+            raise self._refused(given, error) from error.__cause__
+        document = self.dump(item)
+        for name in given:
+            if name not in document and name not in ("_id", self.id_field):
+                raise self._refused(given, Mismatch("the model has no such field", f".{name}"))
+        if "_id" in given and "_id" not in document and given["_id"] is not None:
+            return {"_id": given["_id"], **document}  # of a model that does not see the id
+        return document
+
+    def _named(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """As the model has it: the id under the name of its field, or left out."""
+        given = dict(document)
+        if self.id_field != "_id" and "_id" in given:
+            found = given.pop("_id")
+            if self.id_field is not None:
+                given[self.id_field] = found
+        return given
 
     def _check_generated(self, item: T, document: dict[str, Any]) -> None:
         """Once is enough: whether the field takes a UUID depends on its type alone."""
@@ -85,23 +111,21 @@ class Adapter(Generic[T]):
 
         Raises ModelError if the model does not take it.
         """
-        given = dict(document)
-        if self.id_field != "_id" and "_id" in given:
-            found = given.pop("_id")
-            if self.id_field is not None:
-                given[self.id_field] = found
         try:
-            item: T = self._shape.load(given)
+            item: T = self._shape.load(self._named(document))
         except Mismatch as error:
             raise self._unreadable(document.get("_id"), error) from error.__cause__
         return item
 
     def _refused(self, item: object, error: Mismatch) -> ModelError:
         name = type_name(self.model)
-        if type(item) is not self.model:
+        if isinstance(item, Mapping):
+            given = item.get("_id")
+        elif type(item) is not self.model:
             text = f"{error.reason}; give a {name}, or use the collection without model="
             return self._error(f"this collection holds {name}: {text}", None, error)
-        given = getattr(item, self.id_field, None) if self.id_field is not None else None
+        else:
+            given = getattr(item, self.id_field, None) if self.id_field is not None else None
         where = f" at {error.field}" if error.field else ""
         text = f"this {name} can't be stored{where}: {error.reason}; nothing was written, mend the object"
         return self._error(text, given, error)

@@ -135,10 +135,22 @@ def test_a_value_that_pydantic_would_take_for_another_is_told_by_its_field() -> 
 def test_other_objects_are_refused(person: Any, address: Any) -> None:
     adapter = adapter_for(person)
     child = type("Child", (person,), {"__annotations__": {}})
-    for other in ({"name": "Alice"}, address(city="Rome"), None, child(name="Alice")):
+    for other in (5, address(city="Rome"), None, child(name="Alice")):
         with pytest.raises(errors.ModelError, match=f"holds {person.__name__}") as caught:
             adapter.dump(other)
         assert caught.value.field is None and caught.value.reason
+
+
+@each_kind
+def test_a_mapping_is_what_the_model_makes_of_it(person: Any, address: Any) -> None:
+    adapter = adapter_for(person)
+    given = alice(person, address, id=uuid4())
+    assert adapter.dump({"_id": given.id, **STORED}) == adapter.dump(given)
+    assert adapter.dump({"name": "Alice"}) == adapter.dump(person(name="Alice"))
+    for wrong, field in (({"name": 5}, "name"), ({"age": 5}, ""), ({"name": "x", "agee": 5}, "agee")):
+        with pytest.raises(errors.ModelError, match="can't be stored") as caught:
+            adapter.dump(wrong)
+        assert field in (caught.value.field or "")
 
 
 @each_kind
@@ -208,6 +220,7 @@ def test_a_model_without_an_id_does_not_see_it(kind: Any) -> None:
     adapter = adapter_for(kind)
     assert adapter.id_field is None and adapter.dump(kind(name="Alice")) == {"name": "Alice"}
     assert adapter.load({"_id": 5, "name": "Alice"}) == kind(name="Alice")
+    assert adapter.dump({"_id": 5, "name": "Alice"}) == {"_id": 5, "name": "Alice"}
 
 
 @dataclasses.dataclass
