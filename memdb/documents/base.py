@@ -19,6 +19,7 @@ from memdb.documents.building import RETRIES
 from memdb.documents.catalogue import Definition
 from memdb.documents.cursor import reading
 from memdb.documents.indexes import KeyFunction
+from memdb.documents.writing import Batch
 from memdb.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -122,11 +123,18 @@ class Base(Generic[T]):
         """The definition as *source* sees it; None if there is no such collection."""
         return self._note(catalogue.load(source, self._name))
 
-    def _held(self, tx: Transaction) -> Definition:
-        """The definition to write by; the collection is created if it is not there."""
-        definition = catalogue.hold(tx, self._name) or catalogue.create(tx, self._name)
-        self._note(definition)
-        return definition
+    def _batch(self, tx: Transaction) -> Batch:
+        """For the writes of one call, which create the collection if it is not there."""
+        definition = self._note(catalogue.hold(tx, self._name))
+        if definition is not None:
+            return Batch(tx, self._name, definition)
+        definition = catalogue.prepare(tx)
+        return Batch(tx, self._name, definition, catalogue.writes_of(self._name, definition))
+
+    def _batch_if_there(self, tx: Transaction) -> Batch | None:
+        """For writes to what is there; None if there is no such collection."""
+        definition = self._note(catalogue.hold(tx, self._name))
+        return None if definition is None else Batch(tx, self._name, definition)
 
     # ---- models
 

@@ -37,7 +37,7 @@ from memdb.info import Figures, Problem, Report
 from memdb.layering import SpaceKey
 from memdb.transaction import Transaction
 
-__all__ = ["RETRIES", "Progress", "build", "build_within", "check", "define", "drop_index"]
+__all__ = ["RETRIES", "Progress", "build", "check", "define", "drop_index", "make_within"]
 
 Progress = Callable[[int, int], object]
 
@@ -200,15 +200,24 @@ def drop_index(tx: Transaction, name: str, index: str) -> bool:
     return True
 
 
-def build_within(tx: Transaction, name: str, definition: Definition, index: Index) -> None:
-    """Builds an index in the transaction that defines it: all documents that it sees at once."""
-    batch = Batch(tx, name, definition)
-    for id, document, expires_us in _part(
-        tx, definition, _last_document(tx, definition), b"", 1 << 62, 1 << 62
-    ):
-        batch.index(index, document, id, expires_us)
-    batch.apply()
-    catalogue.save(tx, name, catalogue.change_index(definition, index, state=READY))
+def make_within(tx: Transaction, name: str, wanted: IndexDefinition, given: Callable[[Index], None]) -> None:
+    """Defines and builds an index in one transaction: of all documents that it sees. What is refused leaves
+    the transaction as it was."""
+    before = tx.savepoint()
+    is_done = False
+    try:
+        definition, index = define(tx, name, wanted, given)
+        if not index.ready:
+            batch = Batch(tx, name, definition)
+            last = _last_document(tx, definition)
+            for id, document, expires_us in _part(tx, definition, last, b"", 1 << 62, 1 << 62):
+                batch.index(index, document, id, expires_us)
+            batch.apply()
+            catalogue.save(tx, name, catalogue.change_index(definition, index, state=READY))
+        is_done = True
+    finally:
+        if not is_done:
+            tx.rollback_to(before)
 
 
 # ------------------------------------------------------------------------------------------------ checking

@@ -23,7 +23,20 @@ from memdb.documents.indexes import Index, IndexDefinition
 from memdb.errors import CorruptionError, FormatTooNew
 from memdb.transaction import Transaction
 
-__all__ = ["Definition", "Source", "check_name", "create", "drop", "hold", "load", "names", "rename", "save"]
+__all__ = [
+    "Definition",
+    "Source",
+    "check_name",
+    "create",
+    "drop",
+    "hold",
+    "load",
+    "names",
+    "prepare",
+    "rename",
+    "save",
+    "writes_of",
+]
 
 Source: TypeAlias = "layering.Reads"
 """What is read from: a Database, a Snapshot or a Transaction."""
@@ -154,12 +167,24 @@ def save(tx: Transaction, name: str, definition: Definition) -> None:
     tx.set(keyspace.definition_key(name), definition.raw)
 
 
+def prepare(tx: Transaction) -> Definition:
+    """A definition for a collection that is not there. Nothing is written: see :func:`writes_of`."""
+    return _of(tx.get(keyspace.NEXT_COLLECTION, 1), time.time_ns() // 1000, 1, ())
+
+
+def writes_of(name: str, prepared: Definition) -> list[tuple[bytes, bytes, int]]:
+    """What is to be stored so that a prepared definition holds."""
+    key = keyspace.definition_key(name).stored
+    return [
+        (key, values.encode(prepared.raw), 0),
+        (keyspace.NEXT_COLLECTION.stored, values.encode(prepared.id + 1), 0),
+    ]
+
+
 def create(tx: Transaction, name: str) -> Definition:
     """Defines a collection that is not there."""
-    id = tx.get(keyspace.NEXT_COLLECTION, 1)
-    tx.set(keyspace.NEXT_COLLECTION, id + 1)
-    definition = _of(id, time.time_ns() // 1000, 1, ())
-    save(tx, name, definition)
+    definition = prepare(tx)
+    layering.put_many(tx, writes_of(name, definition))
     return definition
 
 

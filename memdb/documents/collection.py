@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from memdb import layering
-from memdb.documents import building, catalogue
+from memdb.documents import building
 from memdb.documents.building import Progress
 from memdb.documents.cursor import Query
 from memdb.documents.filters import compile_filter
@@ -75,7 +75,7 @@ class Collection(Reads[T]):
         fields, id, is_new = _identified(self._dumped(document))
 
         def work(tx: Transaction) -> None:
-            batch = Batch(tx, self._name, self._held(tx))
+            batch = self._batch(tx)
             batch.insert(fields, id, layering.expiry_us(tx, ttl), is_new=is_new)
             batch.apply()
 
@@ -103,7 +103,7 @@ class Collection(Reads[T]):
         prepared = [_identified(self._dumped(one), ids) for one in given]
 
         def work(tx: Transaction) -> None:
-            batch = Batch(tx, self._name, self._held(tx))
+            batch = self._batch(tx)
             expires_us = layering.expiry_us(tx, ttl)
             for fields, id, is_new in prepared:
                 batch.insert(fields, id, expires_us, is_new=is_new)
@@ -137,7 +137,7 @@ class Collection(Reads[T]):
         update, key = compile_update(changes), id_bytes(id)
 
         def work(tx: Transaction) -> T:
-            batch = Batch(tx, self._name, self._held(tx))
+            batch = self._batch(tx)
             changed = self._change(batch, tx, id, key, update, upsert, ttl)
             batch.apply()
             return changed
@@ -174,7 +174,7 @@ class Collection(Reads[T]):
         fields["_id"] = id
 
         def work(tx: Transaction) -> None:
-            batch = Batch(tx, self._name, self._held(tx))
+            batch = self._batch(tx)
             old = batch.read(key)
             if old is not None:
                 batch.replace(old[0], fields, key, old[1], self._expiry(tx, ttl, old[1]))
@@ -248,7 +248,7 @@ class Collection(Reads[T]):
             prepared.append((id, id_bytes(id), compile_update(changes)))
 
         def work(tx: Transaction) -> list[T]:
-            batch = Batch(tx, self._name, self._held(tx))
+            batch = self._batch(tx)
             done = [self._change(batch, tx, id, key, update, upsert, KEEP) for id, key, update in prepared]
             batch.apply()
             return done
@@ -268,10 +268,9 @@ class Collection(Reads[T]):
         keys = [id_bytes(id) for id in _several(ids, "ids")]
 
         def work(tx: Transaction) -> int:
-            definition = self._note(catalogue.hold(tx, self._name))
-            if definition is None:
+            batch = self._batch_if_there(tx)
+            if batch is None:
                 return 0
-            batch = Batch(tx, self._name, definition)
             return self._delete_all(batch, keys)
 
         return self._write(work, tx, durability)
@@ -304,10 +303,9 @@ class Collection(Reads[T]):
         query, update = Query(self._name, compile_filter(filter)), compile_update(changes)
 
         def work(tx: Transaction) -> int:
-            definition = self._note(catalogue.hold(tx, self._name))
-            if definition is None:
+            batch = self._batch_if_there(tx)
+            if batch is None:
                 return 0
-            batch = Batch(tx, self._name, definition)
             count = 0
             for key, document in query.run(tx).found():
                 self._change(batch, tx, document["_id"], key, update, False, KEEP)
@@ -335,10 +333,9 @@ class Collection(Reads[T]):
         query = Query(self._name, compile_filter(filter))
 
         def work(tx: Transaction) -> int:
-            definition = self._note(catalogue.hold(tx, self._name))
-            if definition is None:
+            batch = self._batch_if_there(tx)
+            if batch is None:
                 return 0
-            batch = Batch(tx, self._name, definition)
             return self._delete_all(batch, (key for key, _ in query.run(tx).found()))
 
         return self._write(work, tx, durability)
@@ -382,9 +379,7 @@ class Collection(Reads[T]):
 
         inside = self._within(tx)
         if inside is not None:
-            definition, index = building.define(inside, self._name, wanted, given)
-            if not index.ready:
-                building.build_within(inside, self._name, definition, index)
+            building.make_within(inside, self._name, wanted, given)
             return wanted.name
         db: Any = self._db
         definition, index = db.transact(

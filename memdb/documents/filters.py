@@ -173,20 +173,21 @@ def _match_path(path: Path, predicate: Predicate) -> Matches:
     # What asks for an array takes it whole; the other operators are also put to its elements.
     leaf = single if isinstance(predicate, ElementMatch) or predicate.takes_array else _expanded(single)
     if len(path.parts) == 1:
-        return _match_field(path.text, predicate, leaf)
+        return _match_field(path.text, predicate, leaf, single)
     if len(path.parts) == 2:
-        return _match_inner_field(path, leaf, single)
+        in_embedded = _match_field(path.parts[1], predicate, leaf, single)
+        return _match_inner_field(path, in_embedded, leaf, single)
     return lambda doc: any_at(doc, path, leaf, single)
 
 
-def _match_inner_field(path: Path, leaf: Test, single: Test) -> Matches:
+def _match_inner_field(path: Path, in_embedded: Matches, leaf: Test, single: Test) -> Matches:
     """A path of two parts, mostly a field of an embedded document."""
-    outer, inner = path.parts
+    outer = path.parts[0]
 
     def matches(doc: Mapping[str, Any]) -> bool:
         embedded = doc.get(outer)
         if type(embedded) is dict:
-            return leaf(embedded.get(inner, MISSING))
+            return in_embedded(embedded)
         return any_at(doc, path, leaf, single)
 
     return matches
@@ -248,10 +249,11 @@ def _as_document(matches: Matches) -> Test:
 
 # ----------------------------------------------------------------------------------------- the common cases
 # One comparison of a top-level field with a number, str, bytes or UUID needs no call but that of its closure:
-# the type is compared, then the value. Everything else (arrays, Decimals, NaN) goes to the general test.
+# the type is compared, then the value. Everything else (arrays, Decimals, NaN) goes to the general test. They
+# say Any where it is a bool, because bool() would be another call.
 
 
-def _match_field(name: str, predicate: Predicate, leaf: Test) -> Matches:
+def _match_field(name: str, predicate: Predicate, leaf: Test, single: Test) -> Matches:
     if isinstance(predicate, Operator):
         kind = type(predicate.operand)
         make = _NUMERIC.get(predicate.op) if kind is int or kind is float else None
@@ -260,70 +262,76 @@ def _match_field(name: str, predicate: Predicate, leaf: Test) -> Matches:
         make_plain = _OF_ONE_TYPE.get(predicate.op) if kind in PLAIN else None
         if make_plain is not None:
             return make_plain(name, predicate.operand, kind, leaf)
-    return lambda doc: leaf(doc.get(name, MISSING))
+
+    def matches(doc: Mapping[str, Any]) -> bool:
+        value = doc.get(name, MISSING)
+        kind = type(value)
+        return leaf(value) if kind is list or kind is tuple else single(value)
+
+    return matches
 
 
 def _number_eq(name: str, operand: Any, leaf: Test) -> Matches:
-    def matches(doc: Mapping[str, Any]) -> bool:
+    def matches(doc: Mapping[str, Any]) -> Any:
         value = doc.get(name)
         kind = type(value)
         if kind is int or kind is float:
-            return bool(value == operand)
+            return value == operand
         return leaf(value)
 
     return matches
 
 
 def _number_gt(name: str, operand: Any, leaf: Test) -> Matches:
-    def matches(doc: Mapping[str, Any]) -> bool:
+    def matches(doc: Mapping[str, Any]) -> Any:
         value = doc.get(name)
         kind = type(value)
         if kind is int or kind is float:
-            return bool(value > operand)
+            return value > operand
         return leaf(value)
 
     return matches
 
 
 def _number_gte(name: str, operand: Any, leaf: Test) -> Matches:
-    def matches(doc: Mapping[str, Any]) -> bool:
+    def matches(doc: Mapping[str, Any]) -> Any:
         value = doc.get(name)
         kind = type(value)
         if kind is int or kind is float:
-            return bool(value >= operand)
+            return value >= operand
         return leaf(value)
 
     return matches
 
 
 def _number_lt(name: str, operand: Any, leaf: Test) -> Matches:
-    def matches(doc: Mapping[str, Any]) -> bool:
+    def matches(doc: Mapping[str, Any]) -> Any:
         value = doc.get(name)
         kind = type(value)
         if kind is int or kind is float:
-            return bool(value < operand)
+            return value < operand
         return leaf(value)
 
     return matches
 
 
 def _number_lte(name: str, operand: Any, leaf: Test) -> Matches:
-    def matches(doc: Mapping[str, Any]) -> bool:
+    def matches(doc: Mapping[str, Any]) -> Any:
         value = doc.get(name)
         kind = type(value)
         if kind is int or kind is float:
-            return bool(value <= operand)
+            return value <= operand
         return leaf(value)
 
     return matches
 
 
 def _plain_eq(name: str, operand: Any, plain: type, leaf: Test) -> Matches:
-    def matches(doc: Mapping[str, Any]) -> bool:
+    def matches(doc: Mapping[str, Any]) -> Any:
         value: Any = doc.get(name)
         kind = type(value)
         if kind is plain:
-            return bool(value == operand)
+            return value == operand
         # In an array, too, values of these types equal only their like.
         return (kind is list or kind is tuple) and operand in value
 
@@ -331,33 +339,33 @@ def _plain_eq(name: str, operand: Any, plain: type, leaf: Test) -> Matches:
 
 
 def _plain_gt(name: str, operand: Any, plain: type, leaf: Test) -> Matches:
-    def matches(doc: Mapping[str, Any]) -> bool:
+    def matches(doc: Mapping[str, Any]) -> Any:
         value = doc.get(name)
-        return bool(value > operand) if type(value) is plain else leaf(value)
+        return value > operand if type(value) is plain else leaf(value)
 
     return matches
 
 
 def _plain_gte(name: str, operand: Any, plain: type, leaf: Test) -> Matches:
-    def matches(doc: Mapping[str, Any]) -> bool:
+    def matches(doc: Mapping[str, Any]) -> Any:
         value = doc.get(name)
-        return bool(value >= operand) if type(value) is plain else leaf(value)
+        return value >= operand if type(value) is plain else leaf(value)
 
     return matches
 
 
 def _plain_lt(name: str, operand: Any, plain: type, leaf: Test) -> Matches:
-    def matches(doc: Mapping[str, Any]) -> bool:
+    def matches(doc: Mapping[str, Any]) -> Any:
         value = doc.get(name)
-        return bool(value < operand) if type(value) is plain else leaf(value)
+        return value < operand if type(value) is plain else leaf(value)
 
     return matches
 
 
 def _plain_lte(name: str, operand: Any, plain: type, leaf: Test) -> Matches:
-    def matches(doc: Mapping[str, Any]) -> bool:
+    def matches(doc: Mapping[str, Any]) -> Any:
         value = doc.get(name)
-        return bool(value <= operand) if type(value) is plain else leaf(value)
+        return value <= operand if type(value) is plain else leaf(value)
 
     return matches
 

@@ -174,7 +174,7 @@ class Reads(Base[T]):
     def _cursor(self, query: Query, fields: Fields, tx: Transaction | None) -> Cursor[T]:
         load: Any = None if self._adapter is None else self._adapter.load
         if fields is not None:
-            load = compile_projection(fields)
+            load = compile_projection(fields) or dict
         return Cursor(query, load, db=self._db, tx=self._within(tx))
 
     def page(
@@ -206,7 +206,7 @@ class Reads(Base[T]):
         query.total = True
         if after is not None:
             query.after = place_of(query, after)
-        load: Any = self._loaded if fields is None else compile_projection(fields)
+        load: Any = self._loaded if fields is None else (compile_projection(fields) or dict)
         with self._reading(tx) as source:
             found = list(query.run(source).found())
             count = self._count(source, query.filter) if total else None

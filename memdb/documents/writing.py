@@ -11,7 +11,7 @@ Invariants:
 * The definition was read in the same transaction, so no index is forgotten.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NoReturn, cast
 
 from memdb import layering, values
@@ -56,12 +56,15 @@ class Batch:
 
     __slots__ = ("_claims", "_definition", "_documents", "_marks", "_name", "_tx", "_writes")
 
-    def __init__(self, tx: Transaction, name: str, definition: Definition) -> None:
+    def __init__(
+        self, tx: Transaction, name: str, definition: Definition, first: Iterable[Stored] = ()
+    ) -> None:
+        """*first*: what is to be written before all else."""
         self._tx = tx
         self._name = name
         self._definition = definition
         self._documents = keyspace.document_prefix(definition.id)
-        self._writes: dict[bytes, Stored] = {}
+        self._writes: dict[bytes, Stored] = {one[0]: one for one in first}
         self._marks: set[bytes] = set()
         # Unique entries, and ids, that come and must not be there: what they are of.
         self._claims: dict[bytes, tuple[Index | None, dict[str, Any], bytes]] = {}
@@ -124,7 +127,7 @@ class Batch:
             if before != keys:
                 for one in before:
                     if one not in keys:
-                        self._remove(one)
+                        self._release(one, entry)
                 for one in keys:
                     if one not in before:
                         if index.unique:
@@ -139,10 +142,13 @@ class Batch:
 
     def delete(self, old: dict[str, Any], id: bytes) -> None:
         """No document in the place of *old*."""
+        entry = values.encode(id)
         for index in self._definition.indexes:
             for one in index.entries(self._name, old, id):
-                self._remove(one)
-        self._remove(self._documents + id)
+                self._release(one, entry)
+        key = self._documents + id
+        self._claims.pop(key, None)
+        self._writes[key] = key, None, 0
 
     def index(self, index: Index, document: dict[str, Any], id: bytes, expires_us: int) -> int:
         """The entries of a document that is there already, in an index that is built; how many bytes."""
@@ -156,9 +162,13 @@ class Batch:
             self._writes[one] = one, entry, expires_us
         return sum(map(len, keys)) + len(keys) * len(entry)
 
-    def _remove(self, key: bytes) -> None:
+    def _release(self, key: bytes, entry: bytes) -> None:
+        """Takes an entry away; unless another document of this batch has come there, which has waited for
+        it."""
         self._claims.pop(key, None)
-        self._writes[key] = key, None, 0
+        own = self._writes.get(key)
+        if own is None or own[1] is None or own[1] == entry:
+            self._writes[key] = key, None, 0
 
     def _claim(self, index: Index, key: bytes, document: dict[str, Any], id: bytes) -> None:
         own = self._writes.get(key)
@@ -207,8 +217,8 @@ class Batch:
         value = None if index.definition.key is not None else index.values_of(document)
         raise DuplicateKeyError(
             f"collection {self._name!r}: the unique index {index.name!r} holds {value!r} of the document "
-            f"{other!r} already, and {document.get('_id')!r} would be the second; change one of them, or make "
-            "the index not unique",
+            f"{other!r} already, and {document.get('_id')!r} would be the second; change one of them, or "
+            "make the index not unique",
             collection=self._name,
             index=index.name,
             value=value,
@@ -228,16 +238,9 @@ class Batch:
         )
         return KeyTooLarge(
             f"collection {self._name!r}: the entry of the document {keyspace.id_of(stored[:-1])!r} in index "
-            f"{name!r} ({fields or 'its function'}) takes {error.size} bytes, and max_key_bytes is {error.limit} "
-            "bytes: index a shorter field (a function can give a part or a hash of it), or open the database "
+            f"{name!r} ({fields or 'its function'}) takes {error.size} bytes, and max_key_bytes is "
+            f"{error.limit} bytes: index a shorter field (a function can give a part or a hash of it), or open the database "
             "with a larger max_key_bytes",
             size=error.size,
             limit=error.limit,
         )
-
-
-def sequence_of(given: object, what: str) -> Sequence[Any]:
-    """*given* as a list, if it can be one. Raises TypeError for what is meant to be a single one."""
-    if isinstance(given, (str, bytes, Mapping)):
-        raise TypeError(f"{what} must be an iterable of several, not {type(given).__name__}")
-    return list(given)  # type: ignore[call-overload, no-any-return]

@@ -18,7 +18,9 @@ def test_a_document_comes_back_with_an_id_that_sorts_by_time(people: Collection)
     assert given == {"name": "Ada", "tags": ["a", {"b": 1}], "pair": (1, 2)}
     assert type(ada["_id"]) is UUID and ada["_id"].version == 7
     assert people.get(ada["_id"]) == {"_id": ada["_id"], **given} and next(iter(ada)) == "_id"
-    ids = [people.insert({})["_id"] for _ in range(50)] + [one["_id"] for one in people.insert_many([{}] * 50)]
+    ids = [people.insert({})["_id"] for _ in range(50)] + [
+        one["_id"] for one in people.insert_many([{}] * 50)
+    ]
     assert ids == sorted(ids) and len(set(ids)) == 100 and ids[0] > ada["_id"]
 
 

@@ -36,7 +36,9 @@ def test_skip_limit_fields_and_first(people: Collection) -> None:
     assert people.find({"n": -3}, fields=["deep.a"]).to_list() == [{"_id": 3, "deep": {"a": 3}}]
     assert people.find_one(fields={"deep": 0, "_id": 0}) == {"n": 0}
     cursor = people.find(sort="n")
-    assert cursor.first() == people.get(19) and cursor.to_list() == [] and people.find({"n": 1}).first() is None
+    assert (
+        cursor.first() == people.get(19) and cursor.to_list() == [] and people.find({"n": 1}).first() is None
+    )
     with people.find() as cursor:
         next(cursor)
     with pytest.raises(StopIteration):
@@ -71,7 +73,7 @@ def test_a_cursor_that_outlives_its_snapshot_says_so(opened: Opener) -> None:
     people.insert_many({"_id": n, "text": "x" * 1000} for n in range(2000))
     cursor = people.find()
     next(cursor)
-    with pytest.raises(memdb.SnapshotExpired, match="page"):  # noqa: PT012
+    with pytest.raises(memdb.SnapshotExpired, match="page"):
         for round_ in range(40):
             people.update_where({"_id": {"$lt": 1000}}, {"text": str(round_) * 1000})
         cursor.to_list()
@@ -91,7 +93,9 @@ def test_a_cursor_holds_no_more_than_a_batch(people: Collection) -> None:
 
 
 @pytest.mark.parametrize("indexes", [[], ["age", "city,-age"]])
-@pytest.mark.parametrize("sort", [None, "age", "-age", ["city", "-age"], ["-city", "age"], ["age", "_id"], "-_id"])
+@pytest.mark.parametrize(
+    "sort", [None, "age", "-age", ["city", "-age"], ["-city", "age"], ["age", "_id"], "-_id"]
+)
 def test_pages_are_the_whole_in_pieces(people: Collection, indexes: list[str], sort: Any) -> None:
     for index in indexes:
         people.create_index(index.split(","))

@@ -52,9 +52,7 @@ def test_equality_ranges_and_in_use_the_index(people: Collection) -> None:
 
 def test_compound_indexes_by_their_prefix(people: Collection) -> None:
     assert people.create_index(["city", "-age"]) == "city,-age"
-    people.insert_many(
-        {"_id": n, "city": "ABC"[n % 3], "age": n % 7, "name": str(n)} for n in range(105)
-    )
+    people.insert_many({"_id": n, "city": "ABC"[n % 3], "age": n % 7, "name": str(n)} for n in range(105))
     both = people.explain({"city": "A", "age": {"$gt": 2, "$lte": 4}})
     assert both.index == "city,-age" and both.keys_examined == both.returned == 10
     assert list(both.bounds) == ["city", "age"]
@@ -76,7 +74,9 @@ def test_the_order_of_an_index_needs_no_sort(people: Collection) -> None:
         return plan.sorted_in_memory
 
     assert not sorts({}, ["city", "-age"]) and not sorts({}, ["-city", "age"]) and not sorts({}, "city")
-    assert not sorts({}, "-age") and not sorts({"age": {"$gt": 3}}, "age") and not sorts({"city": "A"}, "-age")
+    assert (
+        not sorts({}, "-age") and not sorts({"age": {"$gt": 3}}, "age") and not sorts({"city": "A"}, "-age")
+    )
     assert not sorts({"city": "A"}, ["age"]) and not sorts({"city": "A"}, ["city", "age"])
     assert sorts({}, ["city", "age"]) and sorts({"city": {"$in": ["A", "B"]}}, "age") and sorts({}, "name")
     assert not sorts({}, "_id") and not sorts({}, "-_id") and not sorts({"age": 3}, "_id")
@@ -197,8 +197,13 @@ def test_partial_indexes_leave_documents_out(people: Collection) -> None:
     people.update(1, {"active": True})
     people.create_index("age", where={"age": {"$gte": 18}})
     assert people.explain({"age": {"$gt": 20}}).index == "age"
-    assert people.explain({"age": 18}).index == "age" and people.explain({"age": {"$in": [18, 30]}}).index == "age"
-    assert people.explain({"age": 17}).stage == "scan" and people.explain({"age": {"$gt": 17}}).stage == "scan"
+    assert (
+        people.explain({"age": 18}).index == "age"
+        and people.explain({"age": {"$in": [18, 30]}}).index == "age"
+    )
+    assert (
+        people.explain({"age": 17}).stage == "scan" and people.explain({"age": {"$gt": 17}}).stage == "scan"
+    )
     people.create_index("x", where={"$or": [{"a": 1}, {"b": 1}]})
     assert people.explain({"x": 1, "$or": [{"a": 1}, {"b": 1}]}).stage == "scan"
 
@@ -344,5 +349,7 @@ def test_random_filters_find_the_same_with_and_without_indexes(people: Collectio
         assert people.count(filter) == len(found)
         sort = [rng.choice(["", "-"]) + path for path in rng.sample(PATHS, rng.choice([1, 2]))]
         ordered = ids(people.find(filter, sort=sort))
-        assert sorted(ordered) == sorted(found) and ordered[:3] == ids(people.find(filter, sort=sort, limit=3))
+        assert sorted(ordered) == sorted(found) and ordered[:3] == ids(
+            people.find(filter, sort=sort, limit=3)
+        )
     assert used > 10
