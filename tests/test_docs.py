@@ -45,7 +45,7 @@ NEVER_FAIL = ("abort", "close")  # calls that raise nothing
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 
 
-@pytest.mark.parametrize("page", ["tutorial.md", "howto/recipes.md"])
+@pytest.mark.parametrize("page", ["tutorial.md", "howto/recipes.md", "howto/documents.md"])
 def test_a_page_of_sessions_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block, in the order of the page, in one namespace and one directory."""
     monkeypatch.chdir(tmp_path)
