@@ -315,7 +315,7 @@ def index(
                 _there(db, collection).drop_index(drop)
             elif fields is not None:
                 _create(db.collection(collection), field_list(fields), name, unique, condition, json_)
-            rows = [one.to_dict() for one in _there(db, collection).indexes()]
+            rows = [index_row(one) for one in _there(db, collection).indexes()]
         if json_:
             for row in rows:
                 output.print_json(row)
@@ -332,6 +332,11 @@ def _create(
             fields, name=name, unique=unique, where=where,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )  # fmt: skip
+
+
+def index_row(one: Any) -> dict[str, Any]:
+    """What is told of an index, as JSON has it."""
+    return {**one.to_dict(), "fields": list(one.fields)}
 
 
 def indexes_table(rows: Iterable[dict[str, Any]]) -> Any:

@@ -124,7 +124,7 @@ def _index(session: Session, arguments: list[str], options: dict[str, str]) -> A
             return Answer(no=refusal)
     if fields is not None or "--drop" in options:
         _change_index(session, name, fields, options)
-    rows = [one.to_dict() for one in session.target.collection(name).indexes()]
+    rows = [documents.index_row(one) for one in session.target.collection(name).indexes()]
     return Answer(list(rows), tables=[documents.indexes_table(rows)])
 
 

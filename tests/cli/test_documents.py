@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import memdb
 from memdb.cli import errors
+from memdb.cli.program import main
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
@@ -33,11 +35,24 @@ def _rows(done: subprocess.CompletedProcess[bytes]) -> list[Any]:
 
 
 @pytest.fixture
-def people(cli: Run, data: str, tmp_path: Path) -> str:
-    """A database with three people."""
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """As `cli`, within this process: for what needs many commands."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        done = CliRunner().invoke(main, list(arguments), input=stdin, prog_name="memdb")
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout_bytes, done.stderr_bytes)
+
+    return run
+
+
+@pytest.fixture
+def people(data: str, tmp_path: Path) -> Iterator[str]:
+    """A database with three people, and an engine that stays while the test runs."""
     with memdb.open(tmp_path / data) as db:
         db.collection("people").insert_many(PEOPLE)
-    return data
+        yield data
 
 
 def test_json_lines_in_and_out(cli: Run, data: str) -> None:
@@ -54,139 +69,136 @@ def test_json_lines_in_and_out(cli: Run, data: str) -> None:
     ]
 
 
-def test_types_that_json_lacks_go_round(cli: Run, data: str, tmp_path: Path) -> None:
+def test_types_that_json_lacks_go_round(here: Run, data: str, tmp_path: Path) -> None:
     given = {"at": {"$datetime": "2026-01-02T03:04:05+00:00"}, "raw": {"$bytes": "AP8="}, "set": [1]}
-    (made,) = _rows(cli("insert", data, "things", json.dumps(given), "--json"))
+    (made,) = _rows(here("insert", data, "things", json.dumps(given), "--json"))
     assert uuid.UUID(made["_id"]["$uuid"]).version == 7
     text = json.dumps({"_id": made["_id"]})
-    assert _rows(cli("find", data, "things", text, "--json")) == [{"_id": made["_id"], **given}]
+    assert _rows(here("find", data, "things", text, "--json")) == [{"_id": made["_id"], **given}]
     later = '{"at": {"$gt": {"$datetime": "2026-01-02T03:04:04+00:00"}}}'
-    assert cli("find", data, "things", later, "--count").stdout == b"1\n"
+    assert here("find", data, "things", later, "--count").stdout == b"1\n"
 
 
-def test_find(cli: Run, people: str) -> None:
-    done = cli("find", people, "people", '{"city": "Rome"}', "--sort", "-age", "--fields", "name", "--json")
+def test_find(here: Run, people: str) -> None:
+    done = here("find", people, "people", '{"city": "Rome"}', "--sort", "-age", "--fields", "name", "--json")
     assert _rows(done) == [{"_id": "carol", "name": "Carol"}, {"_id": "bob", "name": "Bob"}]
-    done = cli("find", people, "people", "--sort", "city,-age", "--skip", "1", "--limit", "1")
+    done = here("find", people, "people", "--sort", "city,-age", "--skip", "1", "--limit", "1")
     assert done.stdout == b"{'_id': 'carol', 'name': 'Carol', 'age': 41, 'city': 'Rome'}\n"
     assert done.stderr == b""
-    assert _rows(cli("find", people, "people", "--count", "--json")) == [{"count": 3}]
+    assert _rows(here("find", people, "people", "--count", "--json")) == [{"count": 3}]
 
 
-def test_find_shows_people_a_hundred(cli: Run, data: str, tmp_path: Path) -> None:
+def test_find_shows_people_a_hundred(here: Run, data: str, tmp_path: Path) -> None:
     with memdb.open(tmp_path / data) as db:
         db.collection("many").insert_many([{"_id": number} for number in range(150)])
-    done = cli("find", data, "many")
+    done = here("find", data, "many")
     assert done.stdout.count(b"\n") == 100 and b"100 documents shown" in done.stderr
-    assert len(_rows(cli("find", data, "many", "--json"))) == 150
+    assert len(_rows(here("find", data, "many", "--json"))) == 150
 
 
-def test_update_and_delete(cli: Run, people: str) -> None:
-    done = cli("update-where", people, "people", '{"city": "Rome"}', '{"$inc": {"age": 1}}')
+def test_update_and_delete(here: Run, people: str) -> None:
+    done = here("update-where", people, "people", '{"city": "Rome"}', '{"$inc": {"age": 1}}')
     assert done.stdout == b"2 documents updated\n"
-    assert _rows(cli("find", people, "people", '{"_id": "bob"}', "--json"))[0]["age"] == 26
-    assert _rows(cli("delete-where", people, "people", '{"age": {"$gt": 40}}', "--json")) == [{"deleted": 1}]
+    assert _rows(here("find", people, "people", '{"_id": "bob"}', "--json"))[0]["age"] == 26
+    assert _rows(here("delete-where", people, "people", '{"age": {"$gt": 40}}', "--json")) == [{"deleted": 1}]
     for arguments in (["delete-where", people, "people", '{"age": 99}'],
                       ["update-where", people, "people", '{"age": 99}', "{}"]):  # fmt: skip
-        done = cli(*arguments)
+        done = here(*arguments)
         assert done.returncode == errors.NO and b"no document of 'people' matches" in done.stderr
-    assert cli("find", people, "people", "--count").stdout == b"2\n"
+    assert here("find", people, "people", "--count").stdout == b"2\n"
 
 
-def test_index_and_explain(cli: Run, people: str) -> None:
-    done = cli("index", people, "people", "city,-age", "--json")
+def test_index_and_explain(here: Run, people: str) -> None:
+    done = here("index", people, "people", "city,-age", "--json")
     assert _rows(done) == [
         {"name": "city,-age", "fields": ["city", "-age"], "key": None, "unique": False, "where": None,
          "ready": True}
     ]  # fmt: skip
-    (plan,) = _rows(cli("explain", people, "people", '{"city": "Rome"}', "--sort", "-age", "--json"))
+    (plan,) = _rows(here("explain", people, "people", '{"city": "Rome"}', "--sort", "-age", "--json"))
     assert (plan["index"], plan["returned"], plan["sorted_in_memory"]) == ("city,-age", 2, False)
-    assert b"city,-age" in cli("explain", people, "people", '{"city": "Rome"}').stdout
-    done = cli("index", people, "people", "--name", "adult", "--where", '{"age": {"$gte": 18}}', "--", "-age")
+    assert b"city,-age" in here("explain", people, "people", '{"city": "Rome"}').stdout
+    done = here(
+        "index", people, "people", "--name", "adult", "--where", '{"age": {"$gte": 18}}', "--", "-age"
+    )
     assert done.returncode == errors.OK, done.stderr
     assert b"adult" in done.stdout and b"$gte" in done.stdout
-    done = cli("index", people, "people", "city", "--unique")
+    done = here("index", people, "people", "city", "--unique")
     assert done.returncode == errors.USAGE and b"DuplicateKeyError" in done.stderr
-    assert b"city,-age" not in cli("index", people, "people", "--drop", "city,-age").stdout
-    assert [row["name"] for row in _rows(cli("index", people, "people", "--json"))] == ["adult"]
+    assert b"city,-age" not in here("index", people, "people", "--drop", "city,-age").stdout
+    assert [row["name"] for row in _rows(here("index", people, "people", "--json"))] == ["adult"]
 
 
-def test_drop_and_rename(cli: Run, people: str) -> None:
-    assert cli("rename-collection", people, "people", "persons").returncode == errors.OK
-    assert _rows(cli("find", people, "persons", "--json")) == PEOPLE
-    assert _rows(cli("drop-collection", people, "persons", "--json")) == [{"dropped": "persons"}]
-    assert cli("collections", people, "--json").stdout == b""
+def test_drop_and_rename(here: Run, people: str) -> None:
+    assert here("rename-collection", people, "people", "persons").returncode == errors.OK
+    assert _rows(here("find", people, "persons", "--json")) == PEOPLE
+    assert _rows(here("drop-collection", people, "persons", "--json")) == [{"dropped": "persons"}]
+    assert here("collections", people, "--json").stdout == b""
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_no_such_collection(here: Run, people: str) -> None:
+    for name, *rest in (
         ["find", "nope"], ["explain", "nope"], ["delete-where", "nope", "{}"], ["index", "nope"],
         ["update-where", "nope", "{}", '{"a": 1}'], ["drop-collection", "nope"],
         ["index", "nope", "--drop", "x"], ["rename-collection", "nope", "other"],
-    ],
-)  # fmt: skip
-def test_no_such_collection(cli: Run, people: str, arguments: list[str]) -> None:
-    name, *rest = arguments
-    done = cli(name, people, *rest)
-    assert done.returncode == errors.NO
-    assert b"no collection 'nope'; there are: people" in done.stderr and done.stdout == b""
-    assert [row["name"] for row in _rows(cli("collections", people, "--json"))] == ["people"]
+    ):  # fmt: skip
+        done = here(name, people, *rest)
+        assert done.returncode == errors.NO, name
+        assert b"no collection 'nope'; there are: people" in done.stderr and done.stdout == b""
+    assert [row["name"] for row in _rows(here("collections", people, "--json"))] == ["people"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        (["find", "people", "{oops"], "FILTER"),
-        (["find", "people", "[1]"], "FILTER"),
-        (["find", "people", '{"age": {"$get": 1}}'], "InvalidFilter"),
-        (["find", "people", "--sort", "a,,b"], "FIELDS"),
-        (["insert", "people", "5"], "DOCUMENT"),
-        (["insert", "people", '{"_id": "bob"}'], "DuplicateKeyError"),
-        (["update-where", "people", "{}", "7"], "CHANGES"),
-        (["update-where", "people", "{}", '{"$inc": {"name": 1}}'], "name"),
-        (["index", "people", "--unique"], "FIELDS"),
-        (["index", "people", "age", "--drop", "age"], "--drop"),
-        (["insert", "people", '{"a": {"$uuid": "x"}}'], "uuid"),
-        (["rename-collection", "people", "people2", "x"], "x"),
-    ],
-)
-def test_wrong_usage(cli: Run, people: str, arguments: list[str], word: str) -> None:
-    name, *rest = arguments
-    done = cli(name, people, *rest)
-    assert done.returncode == errors.USAGE, done.stderr
-    assert word in done.stderr.decode() and b"Traceback" not in done.stderr
-    assert _rows(cli("find", people, "people", "--json")) == PEOPLE
+WRONG = [
+    (["find", "people", "{oops"], "FILTER"),
+    (["find", "people", "[1]"], "FILTER"),
+    (["find", "people", '{"age": {"$get": 1}}'], "InvalidFilter"),
+    (["find", "people", "--sort", "a,,b"], "FIELDS"),
+    (["insert", "people", "5"], "DOCUMENT"),
+    (["insert", "people", '{"_id": "bob"}'], "DuplicateKeyError"),
+    (["update-where", "people", "{}", "7"], "CHANGES"),
+    (["update-where", "people", "{}", '{"$inc": {"name": 1}}'], "name"),
+    (["index", "people", "--unique"], "FIELDS"),
+    (["index", "people", "age", "--drop", "age"], "--drop"),
+    (["insert", "people", '{"a": {"$uuid": "x"}}'], "uuid"),
+    (["rename-collection", "people", "people2", "x"], "x"),
+]
 
 
-def test_what_was_inserted_before_an_error_is_told(cli: Run, people: str) -> None:
+def test_wrong_usage(here: Run, people: str) -> None:
+    for (name, *rest), word in WRONG:
+        done = here(name, people, *rest)
+        assert done.returncode == errors.USAGE, (name, rest, done.stderr)
+        assert word in done.stderr.decode() and b"Traceback" not in done.stderr
+    assert _rows(here("find", people, "people", "--json")) == PEOPLE
+
+
+def test_what_was_inserted_before_an_error_is_told(here: Run, people: str) -> None:
     rows = [{"_id": number} for number in range(5)]
-    done = cli("insert", people, "people", "--batch", "2", stdin=_lines(rows) + b'{"half\n')
+    done = here("insert", people, "people", "--batch", "2", stdin=_lines(rows) + b'{"half\n')
     assert done.returncode == errors.USAGE
     assert done.stdout == b"4 documents inserted\n" and b"line 6" in done.stderr
-    assert cli("find", people, "people", "--count").stdout == b"7\n"
+    assert here("find", people, "people", "--count").stdout == b"7\n"
 
 
-def test_commands_that_only_look_make_no_database(cli: Run, tmp_path: Path) -> None:
+def test_commands_that_only_look_make_no_database(here: Run, tmp_path: Path) -> None:
     for arguments in (["collections"], ["find", "people"], ["explain", "people"], ["index", "people"],
                       ["index", "people", "age"], ["delete-where", "people", "{}"]):  # fmt: skip
         name, *rest = arguments
-        assert cli(name, "nowhere", *rest).returncode == errors.PLACE
+        assert here(name, "nowhere", *rest).returncode == errors.PLACE
     assert not (tmp_path / "nowhere").exists()
 
 
 # ------------------------------------------------------------------------------------------------ the shell
 
 
-def _shell(cli: Run, data: str, *lines: str, code: int = errors.OK) -> list[Any]:
-    done = cli("shell", data, "--json", stdin="\n".join(lines).encode())
+def _shell(run: Run, data: str, *lines: str, code: int = errors.OK) -> list[Any]:
+    done = run("shell", data, "--json", stdin="\n".join(lines).encode())
     assert done.returncode == code, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_the_shell(cli: Run, data: str) -> None:
+def test_the_shell(here: Run, data: str) -> None:
     answers = _shell(
-        cli, data,
+        here, data,
         "insert people {'_id': 1, 'age': 30} {'_id': 2, 'age': 25}", "index people age", "index people",
         "find people {'age': {'$gt': 26}}", 'find people {"age": null} --count',
         "find people --sort -age --limit 1",
@@ -208,8 +220,8 @@ def test_the_shell(cli: Run, data: str) -> None:
     ]
 
 
-def test_the_shell_for_people(cli: Run, people: str) -> None:
-    done = cli(
+def test_the_shell_for_people(here: Run, people: str) -> None:
+    done = here(
         "shell",
         people,
         stdin=b"find people {'name': 'Bob'}\nfind people --count\nupdate-where people {} {'a': 1}",
@@ -219,15 +231,15 @@ def test_the_shell_for_people(cli: Run, people: str) -> None:
     ]  # fmt: skip
 
 
-def test_documents_in_a_transaction_of_the_shell(cli: Run, people: str) -> None:
+def test_documents_in_a_transaction_of_the_shell(run: Run, people: str) -> None:
     answers = _shell(
-        cli, people, "begin", "insert people {'_id': 5}", "set k 1", "find people --count", "abort",
+        here, people, "begin", "insert people {'_id': 5}", "set k 1", "find people --count", "abort",
         "find people --count", "begin", "delete-where people {'_id': 'bob'}", "commit", "find people --count",
     )  # fmt: skip
     counts = [answer["count"] for answer in answers if "count" in answer]
     assert counts == [4, 3, 2]
     for line in ("index people age", "drop-collection people", "rename-collection people x"):
-        done = cli("shell", people, stdin=f"begin\n{line}\n".encode())
+        done = here("shell", people, stdin=f"begin\n{line}\n".encode())
         assert done.returncode == errors.USAGE and b"`commit` or `abort`" in done.stderr
 
 
@@ -243,17 +255,15 @@ def test_the_shell_completes_collections(tmp_path: Path, data: str, people: str)
         assert completer.candidates("find people ", 12) == []
 
 
-@pytest.mark.parametrize(
-    "line", ["find", "insert people", "insert people 5", "find people 5", "find people --limit x",
-             "find people {'$nope': 1}", "index people --unique", "update-where people {} 5"],
-)  # fmt: skip
-def test_wrong_lines_of_the_shell(cli: Run, people: str, line: str) -> None:
-    done = cli("shell", people, stdin=line.encode())
-    assert done.returncode == errors.USAGE, done.stderr
-    assert b"Traceback" not in done.stderr
+def test_wrong_lines_of_the_shell(here: Run, people: str) -> None:
+    for line in ("find", "insert people", "insert people 5", "find people 5", "find people --limit x",
+                 "find people {'$nope': 1}", "index people --unique", "update-where people {} 5"):  # fmt: skip
+        done = here("shell", people, stdin=line.encode())
+        assert done.returncode == errors.USAGE, (line, done.stderr)
+        assert b"Traceback" not in done.stderr
 
 
-def test_no_such_collection_in_the_shell(cli: Run, people: str) -> None:
+def test_no_such_collection_in_the_shell(here: Run, people: str) -> None:
     for line in ("find nope", "explain nope", "delete-where nope {}", "index nope", "drop-collection nope"):
-        done = cli("shell", people, stdin=line.encode())
+        done = here("shell", people, stdin=line.encode())
         assert done.returncode == errors.NO and b"no collection 'nope'" in done.stderr
