@@ -231,7 +231,7 @@ def test_the_shell_for_people(here: Run, people: str) -> None:
     ]  # fmt: skip
 
 
-def test_documents_in_a_transaction_of_the_shell(run: Run, people: str) -> None:
+def test_documents_in_a_transaction_of_the_shell(here: Run, people: str) -> None:
     answers = _shell(
         here, people, "begin", "insert people {'_id': 5}", "set k 1", "find people --count", "abort",
         "find people --count", "begin", "delete-where people {'_id': 'bob'}", "commit", "find people --count",
@@ -256,8 +256,11 @@ def test_the_shell_completes_collections(tmp_path: Path, data: str, people: str)
 
 
 def test_wrong_lines_of_the_shell(here: Run, people: str) -> None:
-    for line in ("find", "insert people", "insert people 5", "find people 5", "find people --limit x",
-                 "find people {'$nope': 1}", "index people --unique", "update-where people {} 5"):  # fmt: skip
+    lines = [
+        "find", "insert people", "insert people 5", "find people 5", "find people --limit x",
+        "find people {'$nope': 1}", "index people --unique", "update-where people {} 5",
+    ]  # fmt: skip
+    for line in lines:
         done = here("shell", people, stdin=line.encode())
         assert done.returncode == errors.USAGE, (line, done.stderr)
         assert b"Traceback" not in done.stderr
