@@ -117,7 +117,8 @@ def _last_document(source: Source, definition: Definition) -> bytes:
     """The id of the last document; b"" if there is none."""
     first, stop = keyspace.document_range(definition.id)
     for key, _ in layering.scan_payloads(source, first, stop, reverse=True, limit=1):
-        return key[len(first.stored) :]
+        last: bytes = key[len(first.stored) :]
+        return last
     return b""
 
 

@@ -163,14 +163,14 @@ class Collection(Reads[T]):
         >>> people.replace(1, {"name": "Ada Lovelace"})
         {'_id': 1, 'name': 'Ada Lovelace'}
         """
-        fields = checked_document(self._dumped(document))
+        given = self._dumped(document)
+        fields = checked_document(given)
         key = id_bytes(id)
-        if "_id" in fields and id_bytes(fields["_id"]) != key:
+        if "_id" in given and id_bytes(fields["_id"]) != key:
             raise ValueError(
                 f"the _id of a document never changes: {id!r} can't become {fields['_id']!r}; "
                 "insert a new one"
             )
-        fields = {"_id": id, **fields}
         fields["_id"] = id
 
         def work(tx: Transaction) -> None:
@@ -434,10 +434,10 @@ class Collection(Reads[T]):
 def _identified(document: Any, ids: Any = None) -> tuple[dict[str, Any], bytes, bool]:
     """A document with its ``_id`` first, the id's bytes, and whether the id is new."""
     fields = checked_document(document)
-    is_new = "_id" not in fields
-    id = (new_id() if ids is None else next(ids)) if is_new else fields["_id"]
-    if is_new or next(iter(fields)) != "_id":
-        fields = {"_id": id, **fields}
+    id = fields["_id"]
+    is_new = id is None and "_id" not in document
+    if is_new:
+        id = fields["_id"] = new_id() if ids is None else next(ids)
     return fields, id_bytes(id), is_new
 
 
@@ -457,10 +457,11 @@ def _index_definition(
             raise TypeError(
                 "an index by a function takes its name and the function: create_index('by_len', key=function)"
             )
-        called = name or fields
+        called = fields if name is None else name
     else:
         paths = _paths(fields)
-        called = name or ",".join(("-" if descending else "") + path for path, descending in paths)
+        called = ",".join(("-" if descending else "") + path for path, descending in paths)
+        called = called if name is None else name
     if type(called) is not str or not 0 < len(called.encode("utf-8", "surrogatepass")) <= _NAME_BYTES:
         raise ValueError(
             f"the name of an index is a str of 1 to {_NAME_BYTES} bytes in UTF-8, not {called!r}: give name="

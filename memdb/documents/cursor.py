@@ -13,6 +13,7 @@ import heapq
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from itertools import islice
 from operator import itemgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -115,12 +116,11 @@ def _whole(number: object, what: str) -> int:
 class Run:
     """A query at work on one source: its access, and what it has cost so far."""
 
-    __slots__ = ("_query", "_source", "access", "counts", "definition", "returned", "sorts")
+    __slots__ = ("_query", "_source", "access", "counts", "definition", "sorts")
 
     def __init__(self, query: Query, source: Source) -> None:
         self._query, self._source = query, source
         self.counts = Counts()
-        self.returned = 0
         self.definition = catalogue.load(source, query.name)
         if self.definition is None or query.limit == 0:
             self.access = Access("none", exact=True, sorted=True)
@@ -132,19 +132,14 @@ class Run:
         """(id, document), from the first to the last that the query asks for."""
         query = self._query
         if self.definition is None or self.access.stage == "none":
-            return
+            return iter(())
         if query.after is not None and not self.sorts and query.order is not None:
             resumed(self.definition, self.access, query.order, query.after)
         rows = read(self._source, query.name, self.definition, self.access, query.filter, self.counts)
         stop = None if query.limit is None else query.skip + query.limit
         if self.sorts:
             rows = self._sorted(rows, stop)
-        for place, row in enumerate(rows, 1):
-            if place > query.skip:
-                self.returned += 1
-                yield row
-                if place == stop:
-                    return
+        return rows if not query.skip and stop is None else islice(rows, query.skip, stop)
 
     def _sorted(self, rows: Iterator[Found], stop: int | None) -> Iterator[Found]:
         order, after = self._query.order, self._query.after
@@ -157,8 +152,8 @@ class Run:
         chosen = sorted(placed, key=by_place) if stop is None else heapq.nsmallest(stop, placed, key=by_place)
         return (row for _, row in chosen)
 
-    def plan(self) -> Plan:
-        """What it did, and cost."""
+    def plan(self, returned: int) -> Plan:
+        """What it did, and cost; *returned*: how many documents it has found."""
         access = self.access
         return Plan(
             collection=self._query.name,
@@ -167,7 +162,7 @@ class Run:
             bounds=_bounds(access),
             keys_examined=self.counts.keys,
             documents_examined=self.counts.documents,
-            returned=self.returned,
+            returned=returned,
             sorted_in_memory=self.sorts and access.stage != "none",
         )
 
@@ -257,7 +252,14 @@ class Cursor(Generic[T]):
         >>> people.find({"city": "Rome"}).to_list()
         [{'_id': 1, 'name': 'Ada', 'city': 'Rome'}]
         """
-        return list(self._begun())
+        if self._rows is not None or self._load is not None:
+            return list(self._begun())
+        self._rows = iter(())
+        try:
+            with reading(self._db, self._tx) as source:
+                return [document for _, document in self._query.run(source).found()]  # type: ignore[misc]
+        except SnapshotExpired as error:
+            raise _outlived(error, self._query.name) from None
 
     def first(self) -> T | None:
         """The next document, or None, and the end of the cursor. Raises as iterating. Cost: as one document.
@@ -289,9 +291,8 @@ class Cursor(Generic[T]):
         """
         with reading(self._db, self._tx) as source:
             run = self._query.run(source)
-            for _ in run.found():
-                pass
-            return run.plan()
+            returned = sum(1 for _ in run.found())
+            return run.plan(returned)
 
 
 def _outlived(error: SnapshotExpired, name: str) -> SnapshotExpired:

@@ -10,16 +10,16 @@ Invariants:
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 from uuid import UUID, SafeUUID
 
-__all__ = ["new_id", "new_ids"]
+__all__ = ["new_id", "new_ids", "uuid_of"]
 
 _COUNTER_BITS: Final = 74  # what a version 7 leaves beside time, version and variant
 _LOW_BITS: Final = 62
 _LOW: Final = (1 << _LOW_BITS) - 1
 _FIXED: Final = 7 << 76 | 2 << _LOW_BITS
-_STEP_BYTES: Final = 4
 _POOL_BYTES: Final = 4096
 
 
@@ -49,19 +49,33 @@ class _Source:
             # The uppermost bit stays free, so that a millisecond has room for all the ids that it can see.
             self.milliseconds, self.counter = now, self._random(10) >> (80 - _COUNTER_BITS + 1)
         else:
-            self.counter += 1 + self._random(_STEP_BYTES)
+            self.counter += 1
             if self.counter >> _COUNTER_BITS:
-                self.milliseconds, self.counter = self.milliseconds + 1, self._random(_STEP_BYTES)
+                self.milliseconds, self.counter = (
+                    self.milliseconds + 1,
+                    self._random(10) >> (80 - _COUNTER_BITS + 1),
+                )
         counter = self.counter
         return _uuid(self.milliseconds << 80 | (counter >> _LOW_BITS) << 64 | (counter & _LOW) | _FIXED)
+
+
+# A UUID refuses to be changed, but its slots can be filled: what its constructor does, without its checks.
+_set_int: Callable[[UUID, int], None] = vars(UUID)["int"].__set__
+_set_is_safe: Callable[[UUID, SafeUUID], None] = vars(UUID)["is_safe"].__set__
+_UNKNOWN: Final = SafeUUID.unknown
 
 
 def _uuid(number: int) -> UUID:
     """As ``UUID(int=number)``, whose checks cost more than the number."""
     made = UUID.__new__(UUID)
-    object.__setattr__(made, "int", number)
-    object.__setattr__(made, "is_safe", SafeUUID.unknown)
+    _set_int(made, number)
+    _set_is_safe(made, _UNKNOWN)
     return made
+
+
+def uuid_of(data: bytes) -> UUID:
+    """As ``UUID(bytes=data)``, of 16 bytes."""
+    return _uuid(int.from_bytes(data, "big"))
 
 
 _source = _Source()
@@ -79,4 +93,5 @@ def new_ids(count: int) -> list[UUID]:
     """The next *count* ids of this process, in order."""
     with _source.lock:
         now = time.time_ns() // 1_000_000
-        return [_source.next(now) for _ in range(count)]
+        make = _source.next
+        return [make(now) for _ in range(count)]

@@ -251,8 +251,8 @@ class Index:
             first, second = (self.fields[place][0] for place in several[:2])
             raise UnsupportedType(
                 f"collection {collection!r}: index {self.name!r}: both {first!r} and {second!r} hold lists "
-                f"in the document {keyspace.id_of(id)!r}, and at most one field of an index may; make an index "
-                "for each",
+                f"in the document {keyspace.id_of(id)!r}, and at most one field of an index may; make an "
+                "index for each",
                 type_name="list",
                 path=second,
             )

@@ -121,8 +121,8 @@ def compare(first: Any, second: Any) -> int:
     if rank == DOCUMENT:
         # Field by field: the type of its value, its name, its value; then the shorter one is the smaller.
         for (name, value), (other_name, other_value) in zip(first.items(), second.items(), strict=False):
-            order = _sign(rank_of(value), rank_of(other_value)) or _by_name(name, other_name)
-            order = order or compare(value, other_value)
+            by_name = _by_name(name, other_name)
+            order = _sign(rank_of(value), rank_of(other_value)) or by_name or compare(value, other_value)
             if order:
                 return order
         return _sign(len(first), len(second))

@@ -21,6 +21,7 @@ from memdb.documents.filters import Filter
 from memdb.documents.indexes import Index
 from memdb.documents.ordering import Order
 from memdb.documents.planner import Access
+from memdb.documents.storing import decode_document, read_documents
 from memdb.layering import SpaceKey
 from memdb.transaction import Transaction
 
@@ -64,9 +65,10 @@ def _documents(
     """Through the documents themselves."""
     at = len(keyspace.document_prefix(definition.id))
     for start, stop in reversed(access.ranges) if access.reverse else access.ranges:
-        with source.range(SpaceKey(start), SpaceKey(stop), reverse=access.reverse) as scan:
-            for key, document in scan:
+        with layering.scan_payloads(source, SpaceKey(start), SpaceKey(stop), reverse=access.reverse) as scan:
+            for key, payload in scan:
                 counts.documents += 1
+                document = decode_document(payload)
                 if matches is None or matches(document):
                     yield key[at:], document
 
@@ -83,9 +85,15 @@ def _entries(
     """Through an index."""
     prefix = keyspace.document_prefix(definition.id)
     is_first = _first_entry(name, access, index) if access.several else None
+    # At one point in time there is a document to each entry.
+    takes_all = matches is None and is_first is None and not isinstance(source, Transaction)
     for batch in _batches(source, access):
         counts.keys += len(batch)
-        documents = layering.get_many(source, [prefix + id for _, id in batch])
+        documents = read_documents(source, [prefix + id for _, id in batch])
+        if takes_all:
+            counts.documents += len(documents)
+            yield from zip((id for _, id in batch), documents, strict=True)
+            continue
         for (key, id), document in zip(batch, documents, strict=True):
             if document is None:  # deleted by this transaction since the iteration began
                 continue

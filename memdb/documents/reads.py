@@ -18,6 +18,7 @@ from memdb.documents.keyspace import document_range, id_bytes
 from memdb.documents.ordering import Order
 from memdb.documents.pages import Page, place_of, token_of
 from memdb.documents.projection import compile_projection
+from memdb.documents.storing import decode_document, read_documents
 from memdb.errors import Error
 from memdb.info import Report
 from memdb.layering import SpaceKey, encode_ordered
@@ -58,9 +59,9 @@ class Reads(Base[T]):
         known = self._known
         if known is not None and self._within(tx) is None:
             asked = (self._key, SpaceKey(known.documents + key))
-            raw, document = layering.get_many(cast(Any, self._db), asked, MISSING)
+            raw, payload = layering.payloads(cast(Any, self._db), asked)
             if raw == known.raw:
-                return default if document is MISSING else self._loaded(document)
+                return default if payload is None else self._loaded(decode_document(payload))
         with self._reading(tx) as source:
             definition = self._defined(source)
             if definition is None:
@@ -125,7 +126,7 @@ class Reads(Base[T]):
             return MISSING
         if id is None:
             return None
-        (document,) = layering.get_many(db, (SpaceKey(known.documents + id),))
+        (document,) = read_documents(db, (known.documents + id,))
         if document is None:
             return MISSING
         has = document.get(path)
@@ -137,8 +138,8 @@ class Reads(Base[T]):
             asked = (self._key, SpaceKey(known.documents + id_bytes(id)))
         except Error:
             return None
-        raw, document = layering.get_many(cast(Any, self._db), asked)
-        return document if raw == known.raw else None
+        raw, payload = layering.payloads(cast(Any, self._db), asked)
+        return decode_document(payload) if raw == known.raw and payload is not None else None
 
     # ---- many
 

@@ -12,12 +12,13 @@ Invariants:
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn
 
 from memdb import layering, values
 from memdb.documents import keyspace
 from memdb.documents.catalogue import Definition
 from memdb.documents.indexes import Index
+from memdb.documents.storing import decode_document, encode_document
 from memdb.errors import DuplicateKeyError, KeyTooLarge
 from memdb.layering import SpaceKey
 from memdb.transaction import Transaction
@@ -30,10 +31,11 @@ Stored = tuple[bytes, bytes | None, int]
 
 
 def checked_document(document: object) -> dict[str, Any]:
-    """A new dict of a document's fields. Raises TypeError, ValueError for what is no document."""
-    if not isinstance(document, Mapping):
+    """A new dict of a document's fields, ``_id`` first: None if it has none. Raises TypeError, ValueError for
+    what is no document."""
+    if type(document) is not dict and not isinstance(document, Mapping):
         raise TypeError(f"a document is a dict (a Mapping), not {type(document).__name__}")
-    copied = dict(document)
+    copied: dict[str, Any] = {"_id": None, **document}
     try:
         names = "\0".join(copied)
     except TypeError:
@@ -80,7 +82,7 @@ class Batch:
         own = self._writes.get(key)
         if own is not None:
             stored, expires_us = own[1], own[2]
-            return None if stored is None else (cast(dict[str, Any], values.unpack(stored[:-1])), expires_us)
+            return None if stored is None else (decode_document(stored[:-1]), expires_us)
         found = layering.entry_us(self._tx, SpaceKey(key))
         return None if found is None else (found[0], found[2])
 
@@ -100,7 +102,7 @@ class Batch:
             self._refuse(None, document, id)
         if not is_new and own is None:
             self._claims[key] = None, document, id
-        stored = values.encode(document)
+        stored = encode_document(document)
         writes = self._writes
         entry = values.encode(id)
         for index in self._definition.indexes:
@@ -118,7 +120,7 @@ class Batch:
         self, old: dict[str, Any], document: dict[str, Any], id: bytes, old_expires_us: int, expires_us: int
     ) -> None:
         """Another document in the place of *old*."""
-        stored = values.encode(document)
+        stored = encode_document(document)
         entry = values.encode(id)
         key = self._documents + id
         for index in self._definition.indexes:
@@ -239,8 +241,8 @@ class Batch:
         return KeyTooLarge(
             f"collection {self._name!r}: the entry of the document {keyspace.id_of(stored[:-1])!r} in index "
             f"{name!r} ({fields or 'its function'}) takes {error.size} bytes, and max_key_bytes is "
-            f"{error.limit} bytes: index a shorter field (a function can give a part or a hash of it), or open the database "
-            "with a larger max_key_bytes",
+            f"{error.limit} bytes: index a shorter field (a function can give a part or a hash of it), or "
+            "open the database with a larger max_key_bytes",
             size=error.size,
             limit=error.limit,
         )

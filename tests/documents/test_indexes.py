@@ -60,7 +60,7 @@ def test_compound_indexes_by_their_prefix(people: Collection) -> None:
     assert people.explain({"age": 3}).stage == "scan"
     several = people.explain({"city": {"$in": ["A", "C"]}, "age": {"$in": [1, 2]}})
     assert several.keys_examined == several.returned == 20
-    assert ids(people.find({"city": "B", "age": 3})) == by_scan(people, {"city": "B", "age": 3})
+    assert sorted(ids(people.find({"city": "B", "age": 3}))) == by_scan(people, {"city": "B", "age": 3})
 
 
 def test_the_order_of_an_index_needs_no_sort(people: Collection) -> None:

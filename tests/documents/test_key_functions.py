@@ -67,6 +67,7 @@ def test_without_the_function_nobody_writes(
     assert people.index("by_len").get(2) == people.get(1)
     with pytest.raises(TypeError):
         engine.collection(people.name, keys={"by_len": 5})  # type: ignore[dict-item]
+    engine.drop_collection(people.name)  # nothing knows the function when the test is over
 
 
 def test_another_program_without_the_function_is_refused(engine: memdb.Database, people: Collection) -> None:
