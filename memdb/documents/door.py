@@ -52,7 +52,8 @@ class OfDatabase:
 
         *model*: a dataclass, msgspec.Struct or pydantic model: documents are checked by it, and come as its
         objects. *keys*: the functions of indexes by function, by the index's name. Raises TypeError,
-        ValueError, ModelError (a class whose objects can't be stored and read again). Cost: no message; the first call imports what collections need.
+        ValueError, ModelError (a class whose objects can't be stored and read again). Cost: no message; the
+        first call imports what collections need.
 
         >>> people = db.collection("people")
         """

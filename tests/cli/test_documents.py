@@ -15,6 +15,7 @@ from click.testing import CliRunner
 import memdb
 from memdb.cli import errors
 from memdb.cli.program import main
+from memdb.layering import SpaceKey
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
@@ -177,6 +178,23 @@ def test_what_was_inserted_before_an_error_is_told(here: Run, people: str) -> No
     assert done.returncode == errors.USAGE
     assert done.stdout == b"4 documents inserted\n" and b"line 6" in done.stderr
     assert here("find", people, "people", "--count").stdout == b"7\n"
+
+
+def test_check_compares_indexes_with_documents(here: Run, people: str, tmp_path: Path) -> None:
+    (facts,) = _rows(here("check", people, "--json"))
+    assert facts["ok"] and facts["collections"] == 1
+    with memdb.open(tmp_path / people) as db:
+        found = db.collection("people")
+        found.create_index("age")
+        entries = list(
+            db.range(SpaceKey(bytes.fromhex("04000000010001")), SpaceKey(bytes.fromhex("04000000010002")))
+        )
+        assert len(entries) == 3
+        db.transact(lambda tx: tx.delete(SpaceKey(entries[0][0])))
+        done = here("check", people, "--json")
+        assert done.returncode == errors.NO
+        facts = json.loads(done.stdout)
+        assert not facts["ok"] and facts["problems"][0]["where"] == "people, index age"
 
 
 def test_commands_that_only_look_make_no_database(here: Run, tmp_path: Path) -> None:
