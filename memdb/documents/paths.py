@@ -18,6 +18,7 @@ Invariants:
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from memdb.layering import EMPTY_ARRAY
 from memdb.sentinels import MISSING
 
 __all__ = ["EMPTY", "Document", "Path", "any_at", "distinct_values", "index_values", "is_array", "value_of"]
@@ -26,14 +27,7 @@ Document = Mapping[str, Any]
 Test = Callable[[object], bool]
 
 
-class _Empty:
-    """The type of :data:`EMPTY`."""
-
-    def __repr__(self) -> str:
-        return "EMPTY"
-
-
-EMPTY: Final = _Empty()
+EMPTY: Final = EMPTY_ARRAY
 """What an empty array is among the values of an index: it has no elements, and comes before null."""
 
 
