@@ -52,7 +52,8 @@ class OfDatabase:
 
         *model*: a dataclass, msgspec.Struct or pydantic model: documents are checked by it, and come as its
         objects. *keys*: the functions of indexes by function, by the index's name. Raises TypeError,
-        ValueError. Cost: no message; the first call imports what collections need.
+        ValueError, ModelError (a class whose objects can't be stored and read again). Cost: no message; the
+        first call imports what collections need.
 
         >>> people = db.collection("people")
         """
@@ -124,8 +125,8 @@ class OfTransaction:
         model: type[Any] | None = None,
         keys: "Mapping[str, KeyFunction] | None" = None,
     ) -> "Collection[Any]":
-        """The collection of that name, all of whose calls are part of this transaction. Arguments and errors
-        as of the database's ``collection``.
+        """The collection of that name, all of whose calls are part of this transaction. Arguments as of the
+        database's ``collection``. Raises TypeError, ValueError, ModelError.
 
         Cost: none.
 
