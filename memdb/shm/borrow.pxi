@@ -209,7 +209,7 @@ cdef class Lender(Reads):
         cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(buffer)
         self.pin.enter()
         rc = c_store_split(&self.pin.pin, PyBytes_AS_STRING(start), <size_t>len(start), PyBytes_AS_STRING(stop), <size_t>len(stop),
-                           every, max_cuts, out, room, &cuts, &used, &keys, &ended)
+                           every, max_cuts, out, room, &cuts, &used, &keys, <void *>&ended)
         self.pin.leave()
         if rc != C_OK:
             raise damaged_arena(self.pin.pin.lsn)
