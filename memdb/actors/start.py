@@ -36,7 +36,7 @@ _NOT_HANDED_ON: Final = (
 )
 
 
-_STARTS: Final = 3
+STARTS: Final = 10
 """How often a group is started that ends before it could say why: it was killed, or it crashes."""
 
 
@@ -70,7 +70,7 @@ def start_group(
 
 
 def _spawn(path: str, options: EngineOptions, deadline: float, memory_only: bool) -> bool:
-    for _ in range(_STARTS):
+    for _ in range(STARTS):
         answer, code = _spawn_once(path, options, deadline, memory_only)
         if answer is not None:
             break

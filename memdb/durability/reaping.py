@@ -22,7 +22,7 @@ from memdb.shm import _kernel as kernel
 __all__ = ["Reaping"]
 
 _BATCH: Final = 256
-_PAUSES: Final = 16
+_PAUSES: Final = 20
 """How many times as long as a batch took the writers have for themselves. Nine would be a tenth if a batch
 cost no more than the time it takes; what it drives out of the caches costs about as much again."""
 _AFTER_MOST: Final = 8

@@ -130,6 +130,17 @@ cdef int _encode_any(KeyBytes *out, object key, uint8_t space, size_t cap) excep
     return rc
 
 
+cdef inline int key_stored_already(KeyBytes *out, bytes stored) except -1:
+    """As key_encode(): the bytes of a SpaceKey as they are, which lives as long as the call that it was given to."""
+    if PyBytes_GET_SIZE(stored) < 2:
+        check_stored_key(stored)
+    if PyBytes_GET_SIZE(stored) > C_KEY_MAX:
+        out.size = 0
+        return 1
+    out.at, out.size = <uint8_t *>PyBytes_AS_STRING(stored), <size_t>PyBytes_GET_SIZE(stored)
+    return 0
+
+
 cdef int key_encode(KeyBytes *out, object key, uint8_t space) except -1:
     """The stored key of *key* into *out*; 1 if it is longer than any stored key can be (out.size is then 0)."""
     cdef Py_ssize_t size = 0
@@ -142,6 +153,8 @@ cdef int key_encode(KeyBytes *out, object key, uint8_t space) except -1:
             out.size = <size_t>c_key_encode_bytes(out.stack, KEY_STACK, space,
                                                   <const uint8_t *>PyBytes_AS_STRING(key), <size_t>size)
             return 0
+    elif type(key) is SpaceKey:
+        return key_stored_already(out, (<SpaceKey>key).stored)
     if _encode_any(out, key, space, KEY_STACK) == 0:
         return 0
     out.heap = <uint8_t *>malloc(C_KEY_MAX)
@@ -275,6 +288,8 @@ def encode_key(key, int space=1):
     """
     if not 1 <= space <= 7:
         raise ValueError(f"space must be 1 to 7, not {space}")
+    if type(key) is SpaceKey:
+        raise _refused_key(key, "it is in stored form already; take its .stored")
     return stored_key(key, <uint8_t>space)
 
 

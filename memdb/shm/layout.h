@@ -24,7 +24,9 @@
 #define MEMDB_KEY_MAX 65000u
 #define MEMDB_SPACES 8u /* byte 0 of a stored key is 1..7; see K2 */
 #define MEMDB_SPACE_PLAIN 1u   /* the mapping: db[key] */
-#define MEMDB_SPACE_SYSTEM 2u  /* outcomes of clients' commits; catalogue later */
+#define MEMDB_SPACE_SYSTEM 2u  /* outcomes of clients' commits: the engine's own */
+#define MEMDB_SPACE_CATALOGUE 3u   /* of collections: definitions, by name */
+#define MEMDB_SPACE_COLLECTIONS 4u /* documents and index entries */
 
 typedef uint32_t memdb_ref;
 

@@ -8,6 +8,11 @@
 cdef enum:
     MANY_AT_ONCE = 256
 
+cdef enum ManyKind:        # what get_many() is given, and gives
+    MANY_VALUES = 0
+    MANY_LAYER_VALUES = 1  # keys are a layer's, in stored form
+    MANY_LAYER_PAYLOADS = 2
+
 
 cdef PyObject *value_copy(const c_found *found, int *codec) noexcept:
     """A private copy of the payload. NULL: codec -1, no value can be so short; codec -2, no memory."""
@@ -141,11 +146,16 @@ cdef class Reads:
         >>> db.get_many(["a", "b"], 0)
         [1, 0]
         """
-        cdef Keys encoded = Keys(keys)
+        return self.get_all(keys, default, MANY_VALUES)
+
+    cdef list get_all(self, object keys, object default, ManyKind kind):
+        """The values of *keys*, or their payloads, all of one point in time."""
+        cdef Keys encoded = Keys(keys) if kind == MANY_VALUES else layer_keys(keys)
         cdef list values = [default] * encoded.count
         cdef list packed = self.read_many(encoded, values)
-        for index in packed:
-            values[index] = self.unpack_value(values[index])
+        if kind != MANY_LAYER_PAYLOADS:
+            for index in packed:
+                values[index] = self.unpack_value(values[index])
         return values
 
     cdef list read_many(self, Keys keys, list values):

@@ -10,6 +10,7 @@ cdef enum ScanKind:
     SCAN_ITEMS = 0
     SCAN_KEYS = 1
     SCAN_VALUES = 2
+    SCAN_PAYLOADS = 3      # (key, payload): a value without its codec byte, not unpacked
 
 cdef enum:
     FIRST_BATCH = 16
@@ -38,8 +39,22 @@ cdef class Bounds:
         return self.start <= stored < self.stop
 
 
+cdef Bounds bounds_of(bytes start, bytes stop):
+    cdef Bounds bounds = Bounds.__new__(Bounds)
+    bounds.start, bounds.stop = start, stop
+    bounds.empty = start >= stop
+    bounds.start_at = <const uint8_t *>PyBytes_AS_STRING(start)
+    bounds.start_size = <size_t>PyBytes_GET_SIZE(start)
+    bounds.stop_at = <const uint8_t *>PyBytes_AS_STRING(stop)
+    bounds.stop_size = <size_t>PyBytes_GET_SIZE(stop)
+    return bounds
+
+
 cdef Bounds make_bounds(object start, object stop, object prefix):
     cdef Bounds bounds = Bounds.__new__(Bounds)
+    if type(start) is SpaceKey or type(stop) is SpaceKey:
+        check_space_range(start, stop, prefix)
+        return bounds_of((<SpaceKey>start).stored, (<SpaceKey>stop).stored)
     bounds.start = _SPACE_START if start is None else stored_key(start, C_SPACE_PLAIN)
     bounds.stop = _SPACE_STOP if stop is None else stored_key(stop, C_SPACE_PLAIN)
     if prefix is not None:
@@ -161,7 +176,7 @@ cdef class Scan:
         self.at += (ITEM_HEADER + <size_t>key_size + value_size + 7) & ~<size_t>7
         self.left -= 1
         if self.kind == SCAN_KEYS:
-            return key_decode(item + ITEM_HEADER, key_size)
+            return key_given(item + ITEM_HEADER, key_size)
         if value_size == 0:
             raise damaged_value(-1, (<uint64_t *>item)[1])
         codec = value_at[value_size - 1]
@@ -170,8 +185,8 @@ cdef class Scan:
             raise damaged_value(codec, (<uint64_t *>item)[1])
         if self.kind == SCAN_VALUES:
             return payload if codec == 0 else self.source.unpack_value(payload)
-        key = key_decode(item + ITEM_HEADER, key_size)
-        return key, (payload if codec == 0 else self.source.unpack_value(payload))
+        key = key_given(item + ITEM_HEADER, key_size)
+        return key, (payload if codec == 0 or self.kind == SCAN_PAYLOADS else self.source.unpack_value(payload))
 
     cdef int reserve(self, size_t size) except -1:
         cdef void *grown

@@ -113,10 +113,12 @@ void memdb_stage_drop_all(struct memdb_client *client)
 
 /* ---------------------------------------------------------------- preparing ---------------------------- */
 
-/* Spaces: a client writes the mapping only; the group's own leases write all. */
+/* Spaces: a client names keys of the mapping and of the layers; the group's own leases name all. */
 int memdb_stage_space_allowed(const struct memdb_client *client, uint8_t space)
 {
-    return client->system ? space >= 1 && space < MEMDB_SPACES : space == MEMDB_SPACE_PLAIN;
+    if (client->system)
+        return space >= 1 && space < MEMDB_SPACES;
+    return space == MEMDB_SPACE_PLAIN || space == MEMDB_SPACE_CATALOGUE || space == MEMDB_SPACE_COLLECTIONS;
 }
 
 /* A range lies within one space: its stop is inside it, or exactly its end. */

@@ -45,6 +45,10 @@ cdef inline uint64_t op_size(bytes stored, OwnWrite write) noexcept:
     return size + 8 if write.expires_us else size
 
 
+cdef inline bytes own_payload(OwnWrite write):
+    return write.data if write.raw else c_bytes_of(PyBytes_AS_STRING(write.data), PyBytes_GET_SIZE(write.data) - 1)
+
+
 cdef OwnWrite _DELETED = own_write(None, False, 0)
 
 
@@ -169,6 +173,8 @@ cdef class TxnState(Reads):
         cdef KeyBytes encoded
         if key_encode(&encoded, key, C_SPACE_PLAIN):
             return None
+        if type(key) is SpaceKey:
+            return (<SpaceKey>key).stored
         try:
             return c_bytes_of(<const char *>encoded.at, <Py_ssize_t>encoded.size)
         finally:
@@ -177,6 +183,8 @@ cdef class TxnState(Reads):
     cdef bytes key_to_write(self, object key):
         cdef KeyBytes encoded
         key_encode_checked(&encoded, key, self.handle.max_key)
+        if type(key) is SpaceKey:
+            return (<SpaceKey>key).stored
         try:
             return c_bytes_of(<const char *>encoded.at, <Py_ssize_t>encoded.size)
         finally:
@@ -323,7 +331,7 @@ cdef class TxnState(Reads):
         cdef list gaps = []
         cdef bytes first = start, end = stop
         for gap in self.gaps or ():
-            if <bytes>gap[1] < first or <bytes>gap[0] > end:
+            if <bytes>gap[1] < first or <bytes>gap[0] > end or <bytes>gap[0][:1] != first[:1]:
                 gaps.append(gap)
             else:
                 first, end = min(first, <bytes>gap[0]), max(end, <bytes>gap[1])

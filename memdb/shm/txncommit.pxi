@@ -165,7 +165,7 @@ cdef class TxnCommit(TxnState):
         for start, stop in self.gaps or ():
             op.key, op.key_len = <const uint8_t *>PyBytes_AS_STRING(start), <uint16_t>PyBytes_GET_SIZE(start)
             op.value = <const uint8_t *>PyBytes_AS_STRING(stop)
-            op.value_len = 0 if <bytes>stop == _SPACE_STOP else <uint32_t>PyBytes_GET_SIZE(stop)
+            op.value_len = 0 if PyBytes_GET_SIZE(stop) == 1 else <uint32_t>PyBytes_GET_SIZE(stop)  # to the end of the space
             ops_add(ops, &op, limit)
         while PyDict_Next(self.writes, &position, &key, &value):
             write = <OwnWrite>value
@@ -225,7 +225,7 @@ cdef class TxnCommit(TxnState):
             ops_reserve(ops, needed, limit)
             ops.size += c_reads_put_point(ops.at + ops.size, needed, c_bytes_data(key), needed - POINT_HEADER, <object>value)
         for start, stop in ranges:
-            size = 0 if <bytes>stop == _SPACE_STOP else <size_t>PyBytes_GET_SIZE(stop)
+            size = 0 if PyBytes_GET_SIZE(stop) == 1 else <size_t>PyBytes_GET_SIZE(stop)
             needed = OP_HEADER + <size_t>PyBytes_GET_SIZE(start) + size
             ops_reserve(ops, needed, limit)
             ops.size += c_reads_put_range(ops.at + ops.size, needed, PyBytes_AS_STRING(start), <size_t>PyBytes_GET_SIZE(start),
@@ -247,7 +247,7 @@ cdef class TxnCommit(TxnState):
         cdef str what
         entry = entry_at(entries, self.outcome.detail)
         if reason == C_CONFLICT_POINT and type(entry) is bytes:
-            keys = [decode_key(entry)]
+            keys = [key_named(entry)]
             what = f"it {verb} the key {shown(keys[0])}, which {by} has changed since its snapshot at LSN {self.pin.pin.lsn}"
         elif reason == C_CONFLICT_RANGE and type(entry) is tuple:
             keys = self.changed_in(entry, winner)
@@ -256,7 +256,7 @@ cdef class TxnCommit(TxnState):
                     f"since its snapshot at LSN {self.pin.pin.lsn}{told}")
         elif reason == C_CONFLICT_EXPIRED:
             entry = entry if type(entry) is bytes else self.least_key
-            keys = [] if entry is None else [decode_key(entry)]
+            keys = [] if entry is None else [key_named(entry)]
             told = f"the value of {shown(keys[0])}" if keys else "a value"
             what = f"{told}, which it {verb}, has expired since its snapshot was taken"
         elif reason == C_CONFLICT_WINDOW:
@@ -321,17 +321,27 @@ cdef list read_bounds(list ranges):
 
 
 cdef list merged(list ranges, Py_ssize_t most):
-    """The same ranges in order and apart; neighbours are drawn together until there are no more than *most*."""
-    cdef list apart = []
-    cdef Py_ssize_t group
+    """The same ranges in order and apart; neighbours of one space are drawn together until there are no more than *most*,
+    or one a space."""
+    cdef dict spaces = {}
+    cdef list apart
+    cdef Py_ssize_t count = 0, room
     for start, stop in sorted(ranges):
+        apart = spaces.setdefault(start[:1], [])
         if apart and start <= apart[len(apart) - 1][1]:
             start, last = apart.pop()
             stop = max(stop, last)
         apart.append((start, stop))
-    if len(apart) <= most:
-        return apart
-    group = (len(apart) + most - 1) // most
+    for apart in spaces.values():
+        count += len(apart)
+    # Each space gets one and its share of what is left.
+    room = max(0, most - len(spaces))
+    return [one for apart in spaces.values()
+            for one in (apart if count <= most else drawn_together(apart, 1 + room * len(apart) // count))]
+
+
+cdef list drawn_together(list apart, Py_ssize_t most):
+    cdef Py_ssize_t group = (len(apart) + most - 1) // most
     return [(apart[i][0], apart[min(i + group, len(apart)) - 1][1]) for i in range(0, len(apart), group)]
 
 
@@ -344,7 +354,7 @@ cdef list coarser(dict points, list ranges, uint64_t room):
         if section_size({}, fewer) <= room:
             return fewer
         if most == 1:  # keys longer than any that can be written now were read
-            return [(_SPACE_START, _SPACE_STOP)]
+            return [(start[:1], space_end(start)) for start, _ in fewer]
         most //= 2
 
 
@@ -375,6 +385,8 @@ cdef str shown_bound(bytes bound):
         return "the first key"
     if bound == _SPACE_STOP:
         return "the last key"
+    if bound[:1] != _SPACE_START:
+        return f"the stored bytes {shown(bound)}"
     try:
         return shown(decode_key(bound))
     except CorruptionError:

@@ -86,7 +86,11 @@ cdef class TxnReads(TxnCommit):
         >>> tx.get_many(["a", "b"], 0)
         [1, 0]
         """
+        return self.get_all(keys, default, MANY_VALUES)
+
+    cdef list get_all(self, object keys, object default, ManyKind kind):
         cdef Keys asked, missed
+        cdef bint unpacked = kind != MANY_LAYER_PAYLOADS
         cdef list places = [], values, payloads, stored = []
         cdef KeyBytes encoded
         cdef OwnWrite own
@@ -94,7 +98,7 @@ cdef class TxnReads(TxnCommit):
         cdef uint32_t begins = 0
         self.begin_use()
         try:
-            asked, missed = Keys(keys), Keys(())
+            asked, missed = Keys(keys) if kind == MANY_VALUES else layer_keys(keys), Keys(())
             values = [default] * asked.count
             for i in range(asked.count):
                 key = c_bytes_of(<const char *>asked.at + begins, <Py_ssize_t>(asked.ends[i] - begins))
@@ -102,7 +106,7 @@ cdef class TxnReads(TxnCommit):
                 own = self.own(key)
                 if own is not None:
                     if own.data is not None:
-                        values[i] = self.own_value(own)
+                        values[i] = self.own_value(own) if unpacked else own_payload(own)
                 elif key:
                     encoded.at, encoded.size = <uint8_t *>PyBytes_AS_STRING(key), <size_t>PyBytes_GET_SIZE(key)
                     missed.add(&encoded)
@@ -112,7 +116,7 @@ cdef class TxnReads(TxnCommit):
             packed = set(self.read_noted(missed, stored, payloads))
             for i in range(missed.count):
                 if payloads[i] is not _ABSENT:
-                    values[places[i]] = self.unpack_value(payloads[i]) if i in packed else payloads[i]
+                    values[places[i]] = self.unpack_value(payloads[i]) if unpacked and i in packed else payloads[i]
             return values
         finally:
             self.end_use()

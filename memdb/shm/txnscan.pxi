@@ -11,17 +11,6 @@ cdef enum TxnItem:
     ITEM_OWN = 2
 
 
-cdef Bounds bounds_of(bytes start, bytes stop):
-    cdef Bounds bounds = Bounds.__new__(Bounds)
-    bounds.start, bounds.stop = start, stop
-    bounds.empty = start >= stop
-    bounds.start_at = <const uint8_t *>PyBytes_AS_STRING(start)
-    bounds.start_size = <size_t>PyBytes_GET_SIZE(start)
-    bounds.stop_at = <const uint8_t *>PyBytes_AS_STRING(stop)
-    bounds.stop_size = <size_t>PyBytes_GET_SIZE(stop)
-    return bounds
-
-
 cdef class TxnScan:
     """An iterator over a range as a transaction sees it: its snapshot plus its own writes."""
 
@@ -224,8 +213,10 @@ cdef class TxnScan:
     cdef object own_item(self, bytes stored, OwnWrite write):
         if self.kind == SCAN_VALUES:
             return self.txn.own_value(write)
-        key = key_decode(<const uint8_t *>PyBytes_AS_STRING(stored), <size_t>PyBytes_GET_SIZE(stored))
-        return key if self.kind == SCAN_KEYS else (key, self.txn.own_value(write))
+        key = key_given(<const uint8_t *>PyBytes_AS_STRING(stored), <size_t>PyBytes_GET_SIZE(stored))
+        if self.kind == SCAN_KEYS:
+            return key
+        return key, (own_payload(write) if self.kind == SCAN_PAYLOADS else self.txn.own_value(write))
 
     # ---- what was read
 

@@ -119,13 +119,19 @@ class Client:
         """Was it done? It must be known in a minute."""
         until = monotonic() + _SETTLE_SECONDS
         assert error.id is not None
-        while (done := self._db.outcome(error.id)) is None:
+        while (done := self._outcome(error.id)) is None:
             if monotonic() > until:
                 say("V", f"the outcome of {error.id!r} is not known after {_SETTLE_SECONDS:g} s")
                 raise error
             self._pause.wait(0.003)  # it is a question that is asked again, not a wait for an event
         say("O", str(done))
         return done
+
+    def _outcome(self, id: bytes) -> bool | None:
+        try:
+            return self._db.outcome(id)
+        except memdb.OpenTimeout:  # no group to be asked in this client's hasty time
+            return None
 
     def _perform(self, operation: Operation) -> None:
         kind, number, counter = operation.kind, self._number, operation.counter

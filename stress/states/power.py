@@ -206,13 +206,25 @@ class Surface:
         versions = next((one.versions for one in pieces if one.kind == "sector" and one.key == where), None)
         if versions is None or not isinstance(versions[-1], bytes):
             return
-        start = max(offset - where[1] * SECTOR, 0)
         end = offset + len(data) - where[1] * SECTOR
-        newest = versions[-1].ljust(end, b"\0")
-        for kind, filler in (("zero", bytes(end - start)), ("garbage", chance.randbytes(end - start))):
-            spoilt = newest[:start] + filler + newest[end:]
-            if spoilt not in versions:
-                yield kind, spoilt
+        newest, before = versions[-1].ljust(end, b"\0"), self._before_last_write(where).ljust(end, b"\0")
+        changed = [at for at in range(end) if newest[at] != before[at]]
+        for kind, filler in (("zero", bytes(end)), ("garbage", chance.randbytes(end))):
+            spoilt = bytearray(newest)
+            for at in changed:
+                spoilt[at] = filler[at]
+            if bytes(spoilt) not in versions:
+                yield kind, bytes(spoilt)
+
+    def _before_last_write(self, where: tuple[int, int]) -> bytes:
+        """A sector as it was before the newest write to its file."""
+        inode, begin = self.inodes[where[0]], where[1] * SECTOR
+        content = bytearray(inode.base[begin : begin + SECTOR].ljust(SECTOR, b"\0"))
+        for _, offset, data in inode.writes[:-1]:
+            start, end = max(offset, begin), min(offset + len(data), begin + SECTOR)
+            if start < end:
+                content[start - begin : end - begin] = data[start - offset : end - offset]
+        return bytes(content)
 
 
 def _parent(path: str) -> str:

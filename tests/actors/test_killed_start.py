@@ -13,6 +13,7 @@ from peer import Peer
 from shim.steering import Steering, compiler
 
 import memdb
+from memdb.actors.start import STARTS
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler to build the shim with")
 OPTIONS = {"linger": 0.0, "max_memory": "64MiB"}
@@ -56,5 +57,5 @@ def test_a_group_that_dies_at_every_start_is_an_error(data: Path, tmp_path: Path
     killed = steering.order("create:generation", "kill before", sticky=True)
     with pytest.raises(memdb.EngineDied, match="before it was ready"):
         Peer(data, steering.environment(), **OPTIONS)
-    assert killed.fired == 3
+    assert killed.fired == STARTS
     steering.close()

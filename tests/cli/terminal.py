@@ -44,7 +44,7 @@ class Terminal:
         os.write(self.fd, text.encode())
 
     def interrupt(self, text: str) -> None:
-        """Ctrl-C until `text` comes: readline loses a signal that comes after its prompt and before its `select`."""
+        """Ctrl-C until `text` comes: readline loses a signal between its prompt and its `select`."""
         deadline = time.monotonic() + _SECONDS
         self.type("\x03")
         while text.encode() not in _CONTROL.sub(b"", self.seen):

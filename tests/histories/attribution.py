@@ -146,5 +146,7 @@ def _expected(operation: Operation) -> tuple[dict[str, Any], set[tuple[str, str]
                     values[key] = new
             case ["clear", start, stop, _]:
                 ranges.add((start, stop))
-                values = {key: value for key, value in values.items() if not start <= key < stop}
+                values = {
+                    key: value for key, value in values.items() if value is None or not start <= key < stop
+                }
     return values, ranges

@@ -9,7 +9,8 @@ What is checked, of each operation:
 * ``at``: all that it answered is what its steps give on the model at that LSN, own writes on top; of refused
   ones too.
 * ``lsn`` of a single call, or of a serializable transaction: the same on the model just before that LSN.
-* ``lsn`` of a transaction of isolation ``snapshot``: what it writes nobody else changed since ``at``.
+* ``lsn`` of a transaction of isolation ``snapshot``: what it writes nobody else changed since ``at`` (where
+  nothing was at ``at`` and nothing is before ``lsn``, something may have come and gone).
 * a call without a commit (a read, or a write whose condition failed): its answer was true at some LSN between
   ``low`` and ``high``.
 * no LSN twice; a call that said ok and changes something has one, a refused one has none.
@@ -77,7 +78,9 @@ class Exact:
         self.transactions = self.reads = 0
         """How many commits were replayed, and how many operations were compared."""
         self._operations = list(operations)
-        self._pending: dict[int, Overlay] = {}
+        self._pending: dict[int, tuple[Overlay, set[str]]] = {}
+        """Of transactions that read and are not committed yet: what they see, and what they write where
+        nothing was."""
         self._waiting: dict[str, dict[int, Operation]] = defaultdict(dict)
 
     def run(self) -> list[str]:
@@ -160,7 +163,8 @@ class Exact:
         for text in run_steps(operation.steps, state):
             self._say(operation, f"at LSN {operation.at}: {text}")
         if operation.lsn is not None:
-            self._pending[id(operation)] = state
+            missing = {key for key in state.changes if self.model.values.get(key) is None}
+            self._pending[id(operation)] = state, missing
         elif operation.outcome == "ok":
             changed = [key for key, new in state.changes.items() if self.model.values.get(key) != new]
             if changed:
@@ -169,10 +173,11 @@ class Exact:
     def _commit(self, operation: Operation, lsn: int) -> None:
         self.transactions += 1
         if operation.at is not None and operation.isolation == "snapshot":
-            state = self._pending.pop(id(operation), None)
-            if state is None:  # it was said already that the snapshot is not below the commit
+            pending = self._pending.pop(id(operation), None)
+            if pending is None:  # it was said already that the snapshot is not below the commit
                 return
-            self._check_first_committer(operation, state, lsn)
+            state, missing = pending
+            self._check_first_committer(operation, state, missing, lsn)
         else:
             self._pending.pop(id(operation), None)
             state = self._overlay()
@@ -184,12 +189,18 @@ class Exact:
                 if not run_steps(reader.steps, self._overlay()):
                     del self._waiting[key][number]
 
-    def _check_first_committer(self, operation: Operation, state: Overlay, lsn: int) -> None:
+    def _check_first_committer(
+        self, operation: Operation, state: Overlay, missing: set[str], lsn: int
+    ) -> None:
         assert operation.at is not None
         written = set(state.changes)
         for start, stop in state.cleared:
-            written.update(self.model.known(start, stop))
+            between = set(self.model.known(start, stop)) - written
+            written |= between
+            missing |= between
         for key in sorted(written):
+            if key in missing and self.model.values.get(key) is None:
+                continue  # nothing was there and nothing is: what came and went meanwhile is no loss
             changed = self.model.changed.get(key, 0)
             if changed > operation.at:
                 self._say(

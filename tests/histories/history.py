@@ -130,7 +130,8 @@ def _run(step: Step, state: Overlay) -> Any:
             return True
         case ["clear", start, stop, _]:
             gone = [key for key, _ in state.items(start, stop)]
-            state.cleared.append((start, stop))
+            if gone:  # else it is a read, and no write
+                state.cleared.append((start, stop))
             for key in gone:
                 state.put(key, None)
             return len(gone)

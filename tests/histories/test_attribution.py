@@ -64,6 +64,12 @@ def test_a_record_that_holds_something_else() -> None:
         assert "nobody wrote" in violation
 
 
+def test_a_deleted_key_of_a_range_that_is_empty_then() -> None:
+    history = [done(1, 1, ["delete", "m1", True], ["clear", "m", "n", 0], ["set", "a", "x"])]
+    record = Record(1, "one", 1, [("delete", "m1"), ("set", "a", "x")])
+    assert attribute([record], history, OWNERS) == []
+
+
 def test_a_refused_one_in_the_log() -> None:
     history = [done(1, 1, ["set", "a", "x"], outcome="conflict")]
     assert attribute([Record(1, "one", 1, [("set", "a", "x")])], history, OWNERS)

@@ -66,9 +66,9 @@ UNSOUND: dict[str, tuple[list[Operation], str]] = {
     ),
     "lost update of a cleared range": (
         [
-            done("transaction", 3, 9, ["clear", "a", "b", 0], ["set", "z", 1], at=0, lsn=3,
-                 isolation="snapshot"),
-            done("call", 4, 5, ["set", "a", 5], lsn=2, client=2),
+            done("call", 1, 2, ["set", "a", 1], lsn=1),
+            done("transaction", 3, 9, ["clear", "a", "b", 1], at=1, lsn=3, isolation="snapshot"),
+            done("call", 4, 5, ["set", "aa", 5], lsn=2, client=2),
         ],
         "lost update",
     ),
@@ -167,6 +167,25 @@ def test_an_anomaly_is_found(name: str) -> None:
     history, text = UNSOUND[name]
     violations = check_exact(history)
     assert any(text in one for one in violations), violations
+
+
+def test_what_came_and_went_unseen_is_no_lost_update() -> None:
+    meanwhile = [
+        done("call", 4, 5, ["set", "a", 5], lsn=1, client=2),
+        done("call", 6, 7, ["delete", "a", True], lsn=2, client=2),
+    ]
+    writer = done("transaction", 3, 9, ["set", "a", 2], at=0, lsn=3, isolation="snapshot")
+    assert check_exact([writer, *meanwhile]) == []
+    assert check_exact([writer, *meanwhile[:1]])
+
+
+def test_a_cleared_range_that_was_empty_writes_nothing() -> None:
+    history = [
+        done("transaction", 3, 9, ["clear", "a", "b", 0], ["set", "z", 1], at=0, lsn=2, isolation="snapshot"),
+        done("call", 4, 5, ["set", "a", 5], lsn=1, client=2),
+        done("call", 10, 11, ["get", "a", 5], low=2, high=2),
+    ]
+    assert check_exact(history) == []
 
 
 def test_write_skew_is_for_snapshot_transactions_only() -> None:
