@@ -14,6 +14,7 @@ Invariants:
 
 from typing import Final
 
+from memdb.ordered import EMPTY_ARRAY, encode_compound, encode_ordered
 from memdb.shm._kernel import (
     SPACE_CATALOGUE,
     SPACE_COLLECTIONS,
@@ -31,7 +32,10 @@ from memdb.shm._kernel import encode_key as _encode_key
 __all__ = [
     "CATALOGUE",
     "COLLECTIONS",
+    "EMPTY_ARRAY",
     "SpaceKey",
+    "encode_compound",
+    "encode_ordered",
     "entry_us",
     "expiry_us",
     "get_many",

@@ -43,7 +43,7 @@ EXIT_CODES: dict[int, str] = {
     NO: "the answer is no, and for these commands only: "
     + "; ".join(f"`{command}`: {meaning}" for command, meaning in NO_MEANS.items()),
     USAGE: "wrong usage: an unknown option, a key or value that its type can't hold, an option that differs "
-    "from the running engine's",
+    "from the running engine's, a document, filter or index that its collection refuses",
     PLACE: "the database can't be opened or reached: no such directory, not a database, no permission, "
     "no answer in time",
     LIMIT: "refused for now: a limit, a full disk or memory, a conflict, a time-out; "
@@ -62,6 +62,10 @@ _USE = (
     "ValueTooLarge",
     "TransactionTooLarge",
     "ReadOnlyError",
+    "DuplicateKeyError",
+    "InvalidFilter",
+    "IndexMismatch",
+    "ModelError",
 )
 _PLACE = (
     "NotADatabase",

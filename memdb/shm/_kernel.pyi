@@ -1,6 +1,6 @@
 # The types of the kernel binding. Each .pxi of the module has a section of its own; the docstrings are there.
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Mapping as AbstractMapping
 from datetime import timedelta
 from typing import Any, NamedTuple, Self, TypeAlias
@@ -20,7 +20,7 @@ def check_range(start: object, stop: object, prefix: object, limit: int | None) 
 
 KEY_OVERHEAD: int
 
-# ==== spaces.pxi, layers.pxi: what memdb.layering offers ============================================
+# ==== spaces.pxi, ordered.pxi, layers.pxi: what memdb.layering offers ================================
 
 SPACE_CATALOGUE: int
 SPACE_COLLECTIONS: int
@@ -35,6 +35,19 @@ class SpaceKey:
     def __gt__(self, other: SpaceKey) -> bool: ...
     def __ge__(self, other: SpaceKey) -> bool: ...
 
+class EmptyArray: ...
+
+EMPTY_ARRAY: EmptyArray
+
+def ordered_by(leaf: Callable[[object], bytes | None], spell: Callable[[object, str], bytes]) -> None: ...
+def encode_ordered(value: object, *, path: str = "$") -> bytes: ...
+def encode_compound(
+    values: Sequence[object],
+    descending: Sequence[bool],
+    before: bytes = b"",
+    behind: bytes = b"",
+    names: Sequence[str] | None = None,
+) -> bytes: ...
 def put(tx: TxnHandle, key: SpaceKey | bytes, value: object, expires_us: int = 0) -> None: ...
 def put_many(tx: TxnHandle, items: Iterable[tuple[SpaceKey | bytes, bytes | None, int]]) -> None: ...
 def get_many(source: Reads, keys: Iterable[SpaceKey | bytes], default: Any = None) -> list[Any]: ...
