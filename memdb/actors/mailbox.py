@@ -28,7 +28,7 @@ import posix_ipc
 
 from memdb.actors import segments, wire
 
-__all__ = ["EventBell", "Mailbox", "SemaphoreBell"]
+__all__ = ["Bell", "EventBell", "Mailbox", "SemaphoreBell"]
 
 RING_BYTES: Final = 1 << 18
 _HEAD, _TAIL, _DATA = 0, 8, 16  # the words in units of 8 bytes: on cache lines of their own; then the ring
