@@ -86,6 +86,7 @@ class Attachment:
         self._sock: socket.socket | None = None
         self._supervisor: int | None = None  # pidfd
         self._start_options: EngineOptions | None = None
+        self.idle_lanes: list[Any] = []  # connections to readers that wait for the next scan (memdb.pool)
         self._asked: tuple[Mapping[str, object], bool] = {}, True  # engine options passed, and whether logged
         _all.add(self)
 
@@ -253,8 +254,11 @@ class Attachment:
             poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
 
     def _drop(self) -> None:
-        """Lets the present connection go; mappings go with their last user."""
+        """Lets the present connections go; mappings go with their last user."""
         self._stale = True
+        idle, self.idle_lanes = self.idle_lanes, []
+        for lane in idle:
+            lane.close()
         if self._sock is not None:
             self._sock.close()
             self._sock = None
@@ -519,19 +523,17 @@ class Attachment:
                 self._wait_for_end(time.monotonic() + 1.0)
 
     def reader_sockets(self, wanted: int, passing: list[str]) -> list[tuple[str, socket.socket]]:
-        """Fresh sockets to ``wanted`` readers of the pool at most, but none of ``passing``; what can't be had now
-        is left out: whoever asks can do without."""
+        """Fresh sockets to ``wanted`` readers of the pool at most, but none of ``passing``; what can't be
+        had now is left out: whoever asks can do without."""
         deadline, fds = time.monotonic() + _READERS_WAIT, list[int]()
         try:
             if not self.group_alive():
                 return []
             answer = self._ask("readers_wanted", {"wanted": wanted, "passing": passing}, deadline, None, fds)
             if len(fds) == len(answer["roles"]):
-                made = [
-                    (role, socket.socket(fileno=fd)) for role, fd in zip(answer["roles"], fds, strict=True)
-                ]
+                made = [socket.socket(fileno=fd) for fd in fds]
                 fds.clear()
-                return made
+                return list(zip(answer["roles"], made, strict=True))
         except (OSError, errors.Error) as error:
             log.debug("no reader of %s can be had: %s", self.path, error)
         finally:
@@ -661,7 +663,7 @@ def attach(
 
 
 def attachment_of(client: _kernel.Client) -> Attachment | None:
-    """The attachment that this client serves now, if its group lives; None once another has taken its place."""
+    """The attachment that this client serves now; None once another has taken its place."""
     for attachment in list(_all):
         if not attachment.stale and attachment.client is client:
             return attachment

@@ -10,8 +10,8 @@ Invariants:
 * Who can't take GROUP is not the group: it says so and ends.
 * Nothing it or an actor prints reaches a terminal: stdio is /dev/null, then engine.log of the directory.
 
-The descriptor ``--ready`` is one end of a socket pair: in comes ``{"options", "memory_only", "jobs"}``; out goes
-``{"ok": True}`` once the door is open, or an error, or ``{"busy": True}`` if there is a group already.
+The descriptor ``--ready`` is one end of a socket pair: in comes ``{"options", "memory_only", "jobs"}``; out
+goes ``{"ok": True}`` once the door is open, or an error, or ``{"busy": True}`` if there is a group already.
 """
 
 import contextlib

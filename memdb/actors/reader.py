@@ -8,10 +8,10 @@ Invariants:
 
 * Bytes of a client are hostile: a frame has a limit, each field a type and a range, a job is a name in the
   table; nothing is unpickled, imported or called by its name elsewhere. Who sends anything else is cut off.
-* A pin stands only while a part is worked at, IDLE while an answer waits to be taken; an answer goes out after
-  the pin was left. Whether it is believed is the client's to find out (rule R2, epoch.h).
-* One thread works, a batch for each client in turn; no client's slowness holds up another, and no batch takes
-  more than `BATCH_SECONDS` of processor time.
+* A pin stands only while a part is worked at, IDLE while an answer waits to be taken; an answer goes out
+  after the pin was left. Whether it is believed is the client's to find out (rule R2, epoch.h).
+* One thread works, a batch for each client in turn; no client's slowness holds up another, and no batch
+  takes more than `BATCH_SECONDS` of processor time.
 * It knows of a client nothing but its socket: the end of file is its death or its loss of interest.
 """
 
@@ -43,7 +43,7 @@ log = logging.getLogger("memdb.engine")
 Evaluate = Callable[[bytes], bytes | None]
 """From a stored value to what is answered for it, None: nothing."""
 MakeEvaluate = Callable[[bytes], Evaluate]
-"""From a job's arguments to its evaluation; what it raises is the client's to see, who does the part itself."""
+"""From a job's arguments to its evaluation; what it raises, its client meets, too, who does the part."""
 
 BATCH_KEYS: Final = 256
 BATCH_BYTES: Final = 1 << 18

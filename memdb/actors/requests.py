@@ -177,7 +177,8 @@ class Requests:
         )
 
     def _readers_wanted(self, connection: Connection, request: Message) -> None:
-        """Sockets over which the client hands its scans to readers of the pool. Data goes there, never here."""
+        """Sockets over which the client hands its scans to readers of the pool: data goes there, never
+        here."""
         wanted, passing = request.get("wanted"), request.get("passing")
         if type(wanted) is not int or not isinstance(passing, list):
             connection.fail(errors.Error("readers_wanted takes a number and a list of roles"))

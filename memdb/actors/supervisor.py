@@ -332,7 +332,7 @@ class Supervisor:
             self._start(actor.role)
 
     def reader_sockets(self, wanted: int, passing: list[str]) -> tuple[list[str], list[int]]:
-        """(roles, the client's ends of fresh socket pairs), to ``wanted`` readers at most, but none of ``passing``.
+        """(roles, the client's ends of fresh socket pairs): ``wanted`` at most, and none of ``passing``.
 
         Only readers whose lease the writer scans: the pin of another would protect nothing. The
         descriptors are the caller's to close. OSError: none was made.

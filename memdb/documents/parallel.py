@@ -31,13 +31,15 @@ def scan(
     project: Any = None,
     ordered: bool = True,
 ) -> Iterator[bytes]:
-    """The stored documents (``values.decode`` reads one) with stored keys in [start, stop) that a filter finds.
+    """The stored documents, with stored keys in [start, stop), that a filter finds; ``values.decode`` reads
+    one.
 
-    ``source``: a snapshot; ``filter_source``: ``Filter.source``, None or {}: all; ``limit``: documents at most;
-    ``project``: as the fields of ``find``; in the order of keys, or as they come if not ``ordered``. Evaluated by
-    the group's readers (``query_workers``) where there are some and the range is worth it, else here. Raises
-    InvalidFilter, UnsupportedType; while iterating SnapshotExpired, ClosedError, ForkedHandleError. Cost: that
-    of decoding and testing each document, divided by the readers, and about 2 µs for each one found.
+    ``source``: a snapshot; ``filter_source``: ``Filter.source``, None or {}: all; ``limit``: documents at
+    most; ``project``: as the fields of ``find``; in the order of keys, or as they come if not ``ordered``.
+    Evaluated by the group's readers (``query_workers``) where there are some and the range is worth it, else
+    here. Raises InvalidFilter, UnsupportedType; while iterating SnapshotExpired, ClosedError,
+    ForkedHandleError. Cost: that of decoding and testing each document, divided by the readers, and about
+    2 µs for each one found.
 
     >>> found = scan(snapshot, first, last, {"age": {"$gte": 18}}, limit=10)
     """
