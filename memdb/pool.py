@@ -60,8 +60,8 @@ class Lender(Protocol):
 @dataclass(frozen=True)
 class Task:
     """What is done with each stored value: ``job`` names it in the readers' tables, ``make(arguments)`` gives
-    the function that does it here: from a stored value (payload and codec byte) to what is answered for it, or
-    None."""
+    the function that does it here: from a stored value (payload and codec byte) to what is answered for
+    it, or None."""
 
     job: str
     arguments: bytes
