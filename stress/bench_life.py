@@ -1,5 +1,5 @@
-"""The figures of the engine's life: open, join, recovery, the next generation, memory a key, an idle
-group.
+"""The figures of the engine's life: open, join, recovery, the next generation, checkpoints, memory a key, an
+idle group.
 """
 
 from __future__ import annotations
@@ -7,17 +7,19 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from statistics import median
-from time import perf_counter, sleep
+from time import monotonic, perf_counter, sleep
 
 import psutil
 
 import memdb
 from stress import load
-from stress.bench import Bench, RowFunction, answer, worker
+from stress.bench import Bench, RowFunction, answer, go, worker
 from stress.chaos.group import kill_group, pids
-from stress.measure import Row
+from stress.measure import Row, rate
 
 _IDLE_SECONDS = 10.0
 
@@ -77,6 +79,53 @@ def recovery(bench: Bench) -> Iterator[Row]:
         database.close()
 
 
+def checkpointing(bench: Bench) -> Iterator[Row]:
+    """A writer at full rate, while checkpoints of all keys are taken and between them."""
+    count, path, spans = bench.count(1_000_000), bench.directory("checkpointing"), list[tuple[float, float]]()
+    with memdb.open(
+        path, linger=0, durability="memory", max_memory="2GiB",
+        checkpoint_dirty_keys=1 << 40, checkpoint_wal_bytes="64GiB",
+    ) as database:  # fmt: skip
+        load.fill(database.set_many, bench.keys(count))
+        checkpointer = pids(database)["checkpointer"]
+        with (
+            bench.workers(("slices", path, count, 0.0)) as workers,
+            ThreadPoolExecutor(1) as aside,
+        ):
+            go(workers)
+            begun, most = monotonic(), 0
+            for _ in range(3):
+                sleep(2.0)
+                before, private = monotonic(), _private_bytes(checkpointer)
+                taken = aside.submit(database.checkpoint)
+                while not taken.done():
+                    most = max(most, _private_bytes(checkpointer) - private)
+                    sleep(0.02)
+                taken.result()
+                spans.append((before, monotonic()))
+            sleep(2.0)
+            ended = monotonic()
+            slices = answer(workers[0])["slices"]
+    edges = [begun, *(edge for span in spans for edge in span), ended]
+    between = [(begin + 0.2, end) for begin, end in zip(edges[::2], edges[1::2], strict=True)]
+    yield Row(
+        "checkpointing",
+        f"a writer's loss while {count:,} keys are checkpointed, in {median(b - a for a, b in spans):.1f} s",
+        100 * (1 - rate(slices, *spans) / rate(slices, *between)),
+        "%",
+        target=15.0,
+    )
+    yield Row("checkpointing", "private memory that takes", most, "B", target=32 << 20)
+
+
+def _private_bytes(pid: int) -> int:
+    """Resident memory that is the process's own."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) << 10
+    raise RuntimeError(f"/proc/{pid}/status has no RssAnon")
+
+
 def memory(bench: Bench) -> Iterator[Row]:
     """Shared memory beyond key and value."""
     count = bench.count(1_000_000)
@@ -105,4 +154,10 @@ def idle(bench: Bench) -> Iterator[Row]:
     )
 
 
-ROWS: dict[str, RowFunction] = {"memory": memory, "open": open_cold, "recovery": recovery, "idle": idle}
+ROWS: dict[str, RowFunction] = {
+    "memory": memory,
+    "open": open_cold,
+    "recovery": recovery,
+    "checkpointing": checkpointing,
+    "idle": idle,
+}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from statistics import median
 from time import monotonic, sleep
 from typing import Any
 
 import memdb
 from stress import load
 from stress.bench import Bench, RowFunction, answer, go
-from stress.measure import Row, paired
+from stress.measure import Row, paired, rate
 from stress.peers import lmdb_environment, lmdb_put_many, redis_client
 
 _SECONDS = 3.0
@@ -221,7 +220,7 @@ def reaping(bench: Bench) -> Iterator[Row]:
             raise RuntimeError(
                 f"{database.memory_usage().keys - others:,} expired keys are there after 300 s"
             )
-    before, during = _rate(slices, begun + 0.5, expires), _rate(slices, expires + 0.3, reaped)
+    before, during = rate(slices, (begun + 0.5, expires)), rate(slices, (expires + 0.3, reaped))
     yield Row(
         "reaping",
         f"writers' loss while {count:,} expired keys are reaped, in {reaped - expires:.0f} s",
@@ -229,14 +228,6 @@ def reaping(bench: Bench) -> Iterator[Row]:
         "%",
         target=10.0,
     )
-
-
-def _rate(slices: list[tuple[float, float, int]], after: float, until: float) -> float:
-    """Writes a second of one writer, from the pieces of time that lie within."""
-    rates = [number / (end - begin) for begin, end, number in slices if begin >= after and end <= until]
-    if not rates:
-        raise RuntimeError("it was over before a writer's slice of time was")
-    return median(rates)
 
 
 ROWS: dict[str, RowFunction] = {

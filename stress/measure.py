@@ -92,3 +92,15 @@ def show(rows: list[Row]) -> str:
             f"| {row.what} | {readable(row.memdb, row.unit)} | {peer} | {ratio} | {target} | {verdict} |"
         )
     return "\n".join(lines)
+
+
+def rate(slices: list[tuple[float, float, int]], *spans: tuple[float, float]) -> float:
+    """Writes a second of one writer, from the pieces of time that lie within one of the spans."""
+    rates = [
+        number / (end - begin)
+        for begin, end, number in slices
+        if any(after <= begin and end <= until for after, until in spans)
+    ]
+    if not rates:
+        raise RuntimeError("it was over before a writer's slice of time was")
+    return median(rates)

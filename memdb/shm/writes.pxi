@@ -306,9 +306,12 @@ cdef class Handle(Attached):
         raise self.unknown(client, number, f"because writing has stopped: {why}") from why
 
     cdef object no_writes(self):
-        """Why the engine takes no writes now, as it tells itself."""
+        """Why the engine took no write, as it tells itself."""
         why = self._attachment.why_read_only()
-        return ReadOnlyError("the engine takes no writes now; db.info() says why") if why is None else why
+        if why is None:
+            why = ReadOnlyError("the engine refused the write while its log had failed or its disk was full, and takes writes "
+                                "again since: this one is certainly not done; try again")
+        return why
 
     cdef int give_up(self, Flight flight, bint sent) except -1:
         """Patience is over, or no writer comes back: raises, unless the commit turns out to be done."""

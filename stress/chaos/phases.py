@@ -30,6 +30,8 @@ from stress.chaos.group import actors, is_gone, kill, kill_process_group
 __all__ = ["PHASES", "Database", "Phase", "Violation"]
 
 _SECTOR = 512
+_REFUSED = (memdb.LogFailed, memdb.ReadOnlyError, memdb.OutcomeUnknown)
+"""What a write may meet while the log has failed; the second if a new one was begun before it asked why."""
 _TORN = b"a commit that a power cut tears " * 80
 
 
@@ -124,7 +126,7 @@ class Database:
         try:
             if self.call("set", key, new, durability=level) is not None:
                 self.expected[key] = {new}
-        except (memdb.LogFailed, memdb.OutcomeUnknown):
+        except _REFUSED:
             pass
 
     def look(self) -> None:
@@ -285,7 +287,7 @@ def _wait_for_way_back(database: Database) -> None:
         try:
             if database.call("set", "way back", 1) is not None:
                 break
-        except (memdb.LogFailed, memdb.OutcomeUnknown):
+        except _REFUSED:
             continue
     database.expected["way back"] = {1}
 
