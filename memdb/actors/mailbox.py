@@ -128,6 +128,11 @@ class Mailbox:
             self._waiting.append((body, wire.duplicates(fds)))
             self._flush()
 
+    @property
+    def crowded(self) -> bool:
+        """Does a message wait for room? More of them would cost memory, and descriptors."""
+        return bool(self._waiting)
+
     def flush(self) -> bool:
         """Puts in what found no room before; True if nothing waits any more."""
         with self._sending:

@@ -322,14 +322,21 @@ class Supervisor:
         early = time.monotonic() - actor.started < _YOUNG
         deaths = self._early_deaths[actor.role] = self._early_deaths.get(actor.role, 0) + 1 if early else 0
         if deaths == 0:
-            self._start(actor.role)
+            self._start_again(actor)
             return
         pause = min(_PAUSE_MAX, 0.1 * 2 ** min(deaths - 1, 8))
         self.loop.after(pause, lambda: self._start_again(actor))
 
     def _start_again(self, actor: Actor) -> None:
-        if self.phase != "ending" and not actor.running:
-            self._start(actor.role)
+        if self.phase == "ending" or actor.running:
+            return
+        try:
+            self._own(actor.role)
+        except (errors.ArenaFullError, OSError) as error:  # /dev/shm is full, or no descriptor is left
+            log.warning("%s can't have a lease: %s; tried again in %g s", actor.role, error, _PAUSE_MAX)
+            self.loop.after(_PAUSE_MAX, lambda: self._start_again(actor))
+            return
+        self._start(actor.role)
 
     def reader_sockets(self, wanted: int, passing: list[str]) -> tuple[list[str], list[int]]:
         """(roles, the client's ends of fresh socket pairs): ``wanted`` at most, and none of ``passing``.
@@ -341,7 +348,8 @@ class Supervisor:
         theirs: list[int] = []
         for role in self.readers:
             lease = self.clients.of_role(role)
-            able = self.actors[role].ready and lease is not None and lease.scanned
+            actor = self.actors[role]
+            able = actor.ready and not actor.inbox.crowded and lease is not None and lease.scanned
             if not able or role in passing or len(roles) >= wanted:
                 continue
             try:

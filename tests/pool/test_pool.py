@@ -80,6 +80,16 @@ def crowd(opened: Opener) -> memdb.Database:
     return db
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[memdb.Database]:
+    """The same for all tests that leave group and documents as they are."""
+    place = tmp_path_factory.mktemp("served") / "data"
+    with memdb.open(place, linger=0.0, max_memory="64MiB", query_workers=2) as db:
+        fill(db)
+        wait_until(lambda: all_can_be_had(db))
+        yield db
+
+
 @pytest.fixture
 def by_readers(monkeypatch: pytest.MonkeyPatch) -> list[pool._Part]:
     """The parts that no reader did."""
@@ -128,9 +138,9 @@ def test_it_finds_what_the_caller_finds_while_others_write(
 
 
 def test_limits_projections_and_parts_of_the_range(
-    crowd: memdb.Database, by_readers: list[pool._Part]
+    served: memdb.Database, by_readers: list[pool._Part]
 ) -> None:
-    with crowd.snapshot() as snap:
+    with served.snapshot() as snap:
         everything = alone(snap)
         assert list(scan(snap)) == everything
         assert list(scan(snap, limit=700)) == everything[:700]
@@ -159,12 +169,12 @@ def test_expiry_is_judged_at_the_snapshots_time(opened: Opener) -> None:
         assert len(list(scan(snap))) == DOCUMENTS // 2
 
 
-def test_what_an_evaluation_raises_is_raised_here(crowd: memdb.Database) -> None:
-    with pytest.raises(memdb.InvalidFilter), crowd.snapshot() as snap:
+def test_what_an_evaluation_raises_is_raised_here(served: memdb.Database) -> None:
+    with pytest.raises(memdb.InvalidFilter), served.snapshot() as snap:
         list(scan(snap, {"$where": "1"}))
-    with crowd.snapshot() as snap:  # and the reader serves on
+    with served.snapshot() as snap:  # and the reader serves on
         assert list(scan(snap, OLD)) == alone(snap, OLD)
-        assert all(one.restarts == 0 for one in crowd.info().processes.values())
+        assert all(one.restarts == 0 for one in served.info().processes.values())
 
 
 # ------------------------------------------------------------------------------------------------- options
@@ -207,22 +217,22 @@ def test_readers_killed_in_the_middle(crowd: memdb.Database) -> None:
 
 
 def test_readers_that_are_stopped_hold_nobody_up(
-    crowd: memdb.Database, monkeypatch: pytest.MonkeyPatch
+    served: memdb.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "_PATIENCE", 0.3)
-    stopped = pids(crowd).values()
+    stopped = pids(served).values()
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     try:
-        with crowd.snapshot() as snap:
+        with served.snapshot() as snap:
             assert list(scan(snap, OLD)) == alone(snap, OLD)
     finally:
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
 
 
-def test_a_revoked_snapshot_is_expired_whatever_the_readers_found(crowd: memdb.Database) -> None:
-    snap = crowd.snapshot()
+def test_a_revoked_snapshot_is_expired_whatever_the_readers_found(served: memdb.Database) -> None:
+    snap = served.snapshot()
     found = scan(snap)
     next(found)
     client, parity, _, lsn, _ = snap._lending()
@@ -232,8 +242,8 @@ def test_a_revoked_snapshot_is_expired_whatever_the_readers_found(crowd: memdb.D
         list(found)
 
 
-def test_a_closed_snapshot_ends_a_scan(crowd: memdb.Database) -> None:
-    snap = crowd.snapshot()
+def test_a_closed_snapshot_ends_a_scan(served: memdb.Database) -> None:
+    snap = served.snapshot()
     found = scan(snap)
     next(found)
     snap.close()
@@ -286,8 +296,8 @@ def test_a_client_that_dies_sets_its_reader_free(opened: Opener, data: Path) -> 
     assert list(pids(db).values()) == [before]
 
 
-def test_after_a_fork_the_parent_goes_on_and_the_child_has_its_own(crowd: memdb.Database) -> None:
-    with crowd.snapshot() as snap:
+def test_after_a_fork_the_parent_goes_on_and_the_child_has_its_own(served: memdb.Database) -> None:
+    with served.snapshot() as snap:
         expected = alone(snap, OLD)
         found = scan(snap, OLD)
         first = next(found)
@@ -297,7 +307,7 @@ def test_after_a_fork_the_parent_goes_on_and_the_child_has_its_own(crowd: memdb.
             try:
                 list(found)  # what it has already, then no more
             except memdb.ForkedHandleError:
-                with crowd.snapshot() as own:
+                with served.snapshot() as own:
                     code = 0 if list(scan(own, OLD)) == expected else 2
             finally:
                 os._exit(code)
@@ -367,15 +377,15 @@ def test_a_part_is_what_it_says(wrong: dict[str, Any]) -> None:
     ],
     ids=["long", "junk", "empty", "type", "many"],
 )
-def test_who_sends_anything_else_is_cut_off(crowd: memdb.Database, sent: bytes) -> None:
-    before = pids(crowd)
-    ((_, sock),) = crowd._attachment.reader_sockets(1, [])
+def test_who_sends_anything_else_is_cut_off(served: memdb.Database, sent: bytes) -> None:
+    before = pids(served)
+    ((_, sock),) = served._attachment.reader_sockets(1, [])
     with sock:
         sock.settimeout(20)
         sock.sendall(sent)
         received = b"".join(iter(lambda: sock.recv(65536), b""))
     assert b"found" not in received
-    assert pids(crowd) == before
+    assert pids(served) == before
 
 
 @pytest.mark.parametrize(
@@ -388,12 +398,12 @@ def test_who_sends_anything_else_is_cut_off(crowd: memdb.Database, sent: bytes) 
     ],
 )
 def test_a_part_that_can_not_be_done_is_refused(
-    crowd: memdb.Database, wrong: dict[str, Any], why: str
+    served: memdb.Database, wrong: dict[str, Any], why: str
 ) -> None:
-    with crowd.snapshot() as snap:
+    with served.snapshot() as snap:
         _, parity, generation, lsn, moment = snap._lending()
         part = asked(parity=parity, generation=generation, lsn=lsn, time=moment)
-        ((_, sock),) = crowd._attachment.reader_sockets(1, [])
+        ((_, sock),) = served._attachment.reader_sockets(1, [])
         with sock:
             buffer, deadline = bytearray(), time.monotonic() + 20
             wire.send(sock, {**part, **wrong}, deadline)
@@ -403,15 +413,15 @@ def test_a_part_that_can_not_be_done_is_refused(
             assert len(wire.receive(sock, buffer, [], deadline)["found"]) == 1
 
 
-def test_too_many_connections_are_closed_and_the_rest_serves(crowd: memdb.Database) -> None:
+def test_too_many_connections_are_closed_and_the_rest_serves(served: memdb.Database) -> None:
     sockets = [
-        sock for _ in range(reader.CONNECTIONS_MAX) for _, sock in crowd._attachment.reader_sockets(2, [])
+        sock for _ in range(reader.CONNECTIONS_MAX) for _, sock in served._attachment.reader_sockets(2, [])
     ]
-    ((_, last),) = crowd._attachment.reader_sockets(1, [])
+    ((_, last),) = served._attachment.reader_sockets(1, [])
     with last:
         last.settimeout(20)
         assert last.recv(1) == b""
-    with crowd.snapshot() as snap:
+    with served.snapshot() as snap:
         assert list(scan(snap, OLD)) == alone(snap, OLD)
     for sock in sockets:
         sock.close()
