@@ -1,4 +1,4 @@
-"""The reader pool: scans that readers work at are those of the caller alone, whoever dies, is slow or lies."""
+"""The reader pool: scans that readers work at are those of the caller alone, whoever dies, is slow, lies."""
 
 import os
 import signal
@@ -270,7 +270,8 @@ pool.PART_KEYS = 150
 db = memdb.open(sys.argv[1])
 print(len(db._attachment.reader_sockets(8, [])), flush=True)
 with db.snapshot() as snap:
-    list(parallel.scan(snap, bytes.fromhex(sys.argv[2]), bytes.fromhex(sys.argv[3]), {"bomb": {"$regex": "^(a|aa)+$"}}))
+    first, last = bytes.fromhex(sys.argv[2]), bytes.fromhex(sys.argv[3])
+    list(parallel.scan(snap, first, last, {"bomb": {"$regex": "^(a|aa)+$"}}))
 """
 
 
@@ -444,3 +445,23 @@ def test_an_evaluation_without_end_is_refused_and_done_by_who_asked(opened: Open
             deadline = time.monotonic() + 60
             wire.send(sock, part, deadline)
             assert "processor time" in wire.receive(sock, bytearray(), [], deadline)["refused"]
+
+
+@pytest.mark.slow
+def test_a_stopped_reader_takes_no_descriptors_of_the_supervisor(served: memdb.Database) -> None:
+    stopped = pids(served).values()
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        for _ in range(2000):
+            sockets = served._attachment.reader_sockets(2, [])
+            for _, sock in sockets:
+                sock.close()
+            if not sockets:
+                break
+        else:
+            pytest.fail("sockets to readers that hear nothing, without end")
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: all_can_be_had(served))
