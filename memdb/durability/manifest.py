@@ -120,7 +120,7 @@ class Manifest:
     @property
     def oldest_lsn(self) -> int:
         """The log holds every commit above this LSN (EMPTY_LSN: from the beginning)."""
-        return self.segments[0].after_lsn if self.segments else self.durable_lsn
+        return self.segments[0].follows if self.segments else self.durable_lsn
 
     def with_segment(self, entry: SegmentEntry, **changes: Any) -> "Manifest":
         """The next manifest: ``entry`` added as the newest segment."""

@@ -207,7 +207,7 @@ def _load_checkpoint(
             continue
         report.checkpoint_lsn, report.keys = entry.lsn, entry.keys
         return store, entry.lsn
-    if manifest.segments and manifest.segments[0].after_lsn == EMPTY_LSN:
+    if manifest.segments and manifest.segments[0].follows == EMPTY_LSN:
         return make_store(), EMPTY_LSN  # the log goes back to the beginning
     if first_error is not None:
         raise first_error

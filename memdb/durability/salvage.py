@@ -275,7 +275,7 @@ def store_from_blocks(
 
 def oldest(manifest: Manifest) -> int:
     """Above which LSN the log is needed if nothing is sure: EMPTY_LSN where it goes back to the beginning."""
-    if manifest.segments and manifest.segments[0].after_lsn == EMPTY_LSN:
+    if manifest.segments and manifest.segments[0].follows == EMPTY_LSN:
         return EMPTY_LSN
     return max(min((one.lsn for one in manifest.checkpoints), default=EMPTY_LSN), EMPTY_LSN + 1)
 

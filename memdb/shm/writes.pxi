@@ -5,6 +5,10 @@
 #  - One call is one commit. Its bytes stay here until it is settled, so that it can be sent again under its number.
 #  - A wait ends: with an answer, with Timeout (withdrawn, certainly not done), or with OutcomeUnknown (rule C8).
 
+cdef enum:
+    REFUSALS = 4               # of one commit, each by a log that works again when it is asked why
+
+
 cdef int note_id(Outcome *out, Client client, uint64_t number) noexcept:
     out.request = number
     memcpy(out.client_id, client.lease.client_id, sizeof(out.client_id))
@@ -29,6 +33,7 @@ cdef class Flight:
     cdef bint collectable      # nobody waits in its cell: whoever needs a cell may collect the answer
     cdef bint answered         # which was done
     cdef bint settled
+    cdef int refusals          # how often a log that had failed refused it
     cdef Outcome out
 
     cdef int settle(self) noexcept:
@@ -241,6 +246,9 @@ cdef class Handle(Attached):
         if status == C_STOPPED:
             self.reattach()
             return False
+        if status == C_READ_ONLY and flight.refusals < REFUSALS and self._attachment.why_read_only() is None:
+            flight.refusals += 1
+            return False  # by now it takes writes again
         raise self.refusal(client, number, &flight.out)
 
     cdef int leave_group(self, Flight flight) except -1:

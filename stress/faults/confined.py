@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from actors import test_descriptors, test_full_disk, test_full_shm
 from actors.confined import WHY, may_mount, run_confined
+
+import memdb
 
 __all__ = ["PROGRAMS", "run_all"]
 
@@ -24,7 +27,10 @@ def _on_full_shm(code: str, step: int) -> Callable[[Path], subprocess.CompletedP
 def _by_itself(code: str) -> Callable[[Path], subprocess.CompletedProcess[str]]:
     def run(place: Path) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-P", "-c", code, str(place / "data")]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        variables = {**os.environ, "PYTHONPATH": str(Path(memdb.__path__[0]).parent)}
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=300, check=False, env=variables
+        )
 
     return run
 

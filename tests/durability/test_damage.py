@@ -335,3 +335,14 @@ def test_a_segment_continues_the_one_below_the_checkpoint() -> None:
     with pytest.raises(errors.CorruptionError, match="does not continue") as caught:
         machine.reboot(files).start()
     assert caught.value.file == segments.path_of(2)
+
+
+def test_a_database_of_which_until_damage_left_nothing_goes_on_from_the_beginning() -> None:
+    """It was refused after the next crash: no checkpoint, and a log that does not go back to the beginning."""
+    machine = written()
+    machine.files.damage(SEGMENT, kernel.SEGMENT_HEADER + 55)  # in the record that links it
+    empty = machine.reboot(options=options(recovery="until_damage")).start()
+    assert empty.state() == {}
+    empty.set("after", b"1", "full")
+    again = empty.reboot().start()
+    assert list(again.state().values()) == [b"1\0"]

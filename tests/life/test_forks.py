@@ -32,7 +32,7 @@ for number in range(count):
         os.write(ready[1], b"r")
         os.close(go[1])
         os.read(go[0], 1)              # the end of the file comes to all at one moment
-        with memdb.open(path, max_memory="64MiB", linger=1.0, open_timeout=60.0) as db:
+        with memdb.open(path, max_memory="64MiB", linger=60.0, open_timeout=60.0) as db:
             db.increment("opened")
             engine = db.info().processes["supervisor"].pid
             os.write(1, b"%d\\n" % engine)
@@ -51,8 +51,9 @@ def test_fifty_first_opens_start_one_group(data: Path, tmp_path: Path) -> None:
         engines = program.stdout.split()
         assert len(engines) == 50 and len(set(engines)) == 1, set(engines)
         assert program.stderr == ""
-    with memdb.open(data, max_memory="64MiB", linger=1.0) as db:
+    with memdb.open(data, max_memory="64MiB") as db:
         assert db["opened"] == 50
+    subprocess.run([sys.executable, "-P", "-m", "memdb", "stop", str(data)], check=True, env=package_path())
     log = (data / "engine.log").read_text()
     assert len(set(re.findall(r"group ([0-9a-f]{32}) serves", log))) <= 1
 
