@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from stress.chaos.operations import DURABLE, VOLATILE, Changes, Model, Operation, digest, moved
@@ -66,6 +67,16 @@ class _Write:
     lives: int = 0
 
 
+@dataclass(slots=True)
+class _Settled:
+    """A durable commit that was acknowledged at a time, and the volatile one before it: the log keeps their
+    order, so it made that durable, too, unless all processes had died in between."""
+
+    time: int
+    counter: int
+    acknowledged: int
+
+
 @dataclass
 class Region:
     """What one client has told so far."""
@@ -92,7 +103,7 @@ class Region:
     _first: int = 0  # number of the first entry that is kept
     _seen: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=64))
     _volatile: list[_Write] = field(default_factory=list)
-    _durable: list[tuple[int, int]] = field(default_factory=list)  # (time, volatile counter) known durable
+    _durable: list[_Settled] = field(default_factory=list)
     _ttl: dict[int, list[_Write]] = field(default_factory=dict)
 
     # ---------------------------------------------------------------------------------------------- hearing
@@ -157,9 +168,9 @@ class Region:
         else:
             self._entries[-1].ended = now
         if operation.level in DURABLE and self._volatile:
-            settled = next((one.counter for one in reversed(self._volatile) if one.ended is not None), 0)
-            if settled and (not self._durable or self._durable[-1][1] != settled):
-                self._durable.append((now, settled))
+            last = next((one for one in reversed(self._volatile) if one.ended is not None), None)
+            if last is not None and (not self._durable or self._durable[-1].counter != last.counter):
+                self._durable.append(_Settled(now, last.counter, last.ended or 0))
                 if len(self._volatile) > _KEPT:
                     del self._volatile[:_DROPPED]
                 del self._durable[:-_KEPT]
@@ -194,15 +205,18 @@ class Region:
         """Is all known that this client had done and begun then?"""
         return self.closed or self.heard > observation.ended
 
-    def judge(self, seen: Observation, losses: list[tuple[int, int]]) -> list[str]:
-        """What is wrong with an observation. ``losses``: times in which a whole group could be killed."""
+    def judge(
+        self, seen: Observation, losses: list[tuple[int, int]], kills: Sequence[int] = ()
+    ) -> list[str]:
+        """What is wrong with an observation. ``losses``: times in which a whole group could be killed;
+        ``kills``: when something was, ascending."""
         wrong = []
         explained = self._explain(seen)
         if explained is None:
             wrong.append(self._unexplained(seen))
         else:
             self._seen.append((seen.ended, explained))
-        wrong += self._judge_volatile(seen, losses)
+        wrong += self._judge_volatile(seen, losses, kills)
         wrong += self._judge_ttl(seen)
         return [f"{seen.reader} sees of client {self.client}: {one}" for one in wrong]
 
@@ -242,13 +256,17 @@ class Region:
             f"has {extra}; operations about then, ns from the snapshot: {told}"
         )
 
-    def _judge_volatile(self, seen: Observation, losses: list[tuple[int, int]]) -> list[str]:
+    def _judge_volatile(
+        self, seen: Observation, losses: list[tuple[int, int]], kills: Sequence[int]
+    ) -> list[str]:
         counters = set(seen.volatile.values())
         if len(counters) > 1 or len(seen.volatile) not in (0, VOLATILE):
             return [f"a commit of {VOLATILE} keys in part: {seen.volatile}"]
         shown = counters.pop() if counters else 0
-        known = bisect_right(self._durable, (seen.begun, 1 << 62))
-        least = self._durable[known - 1][1] if known else 0
+        known = bisect_right(self._durable, seen.begun, key=_settled_at)
+        least = next(
+            (one.counter for one in reversed(self._durable[:known]) if not _was_lost(one, losses, kills)), 0
+        )
         known = bisect_right(self._volatile, seen.ended, key=_write_begun)
         most = self._volatile[known - 1].counter if known else 0
         for one in reversed(self._volatile[:known]):
@@ -292,6 +310,18 @@ def _begun(entry: _Entry) -> int:
 
 def _write_begun(write: _Write) -> int:
     return write.begun
+
+
+def _settled_at(one: _Settled) -> int:
+    return one.time
+
+
+def _was_lost(one: _Settled, losses: list[tuple[int, int]], kills: Sequence[int]) -> bool:
+    """May all processes have died before the durable commit could follow?"""
+    if not _could_be_lost(one.acknowledged, losses):
+        return False
+    after = bisect_left(kills, one.acknowledged)
+    return after < len(kills) and kills[after] <= one.time
 
 
 def _could_be_lost(acknowledged: int, losses: list[tuple[int, int]]) -> bool:

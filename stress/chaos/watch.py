@@ -28,7 +28,7 @@ TOLERANCES: Mapping[str, float] = {
     "disk": 64 * MIB,
 }
 _WARM_UP = 15.0
-_SHORTEST = 30.0
+_SHORTEST = 300.0
 """Seconds of a life that are not judged, and how many of the rest there must be."""
 
 
