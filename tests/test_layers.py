@@ -36,6 +36,7 @@ LAYERING = {
     "memdb.transaction",
     "memdb.snapshot",
     "memdb.info",
+    "memdb.pool",
 }
 DATABASE = 4
 

@@ -257,7 +257,10 @@ REFUSED: list[tuple[Any, str | None, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "path", "text"), REFUSED, ids=[str(one[0])[:60] for one in REFUSED])
+_IDS = [str(one[0]).split(" object at")[0][:60] for one in REFUSED]
+
+
+@pytest.mark.parametrize(("changes", "path", "text"), REFUSED, ids=_IDS)
 def test_what_is_wrong_is_refused_with_its_place(changes: Any, path: str | None, text: str) -> None:
     with pytest.raises(InvalidFilter) as caught:
         compile_update(changes)
