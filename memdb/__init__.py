@@ -21,12 +21,16 @@ from memdb.errors import (
     CorruptionError,
     DiskError,
     DiskFullError,
+    DuplicateKeyError,
     EngineDied,
     Error,
     ForkedHandleError,
     FormatTooNew,
+    IndexMismatch,
+    InvalidFilter,
     KeyTooLarge,
     LogFailed,
+    ModelError,
     NotADatabase,
     OpenTimeout,
     OptionMismatch,
@@ -47,6 +51,12 @@ if TYPE_CHECKING:
     from typing import Literal, TypedDict, Unpack
 
     from memdb.database import Database as Database
+    from memdb.documents.collection import Collection as Collection
+    from memdb.documents.cursor import Cursor as Cursor
+    from memdb.documents.cursor import Plan as Plan
+    from memdb.documents.indexview import IndexInfo as IndexInfo
+    from memdb.documents.indexview import IndexView as IndexView
+    from memdb.documents.pages import Page as Page
     from memdb.info import DiskUsage as DiskUsage
     from memdb.info import Info as Info
     from memdb.info import MemoryUsage as MemoryUsage
@@ -102,28 +112,38 @@ __all__ = [
     "MISSING",
     "ArenaFullError",
     "ClosedError",
+    "Collection",
     "ConflictError",
     "ContainerMismatch",
     "CorruptionError",
+    "Cursor",
     "Database",
     "DiskError",
     "DiskFullError",
     "DiskUsage",
+    "DuplicateKeyError",
     "EngineDied",
     "Entry",
     "Error",
     "ForkedHandleError",
     "FormatTooNew",
+    "IndexInfo",
+    "IndexMismatch",
+    "IndexView",
     "Info",
+    "InvalidFilter",
     "KeyTooLarge",
     "LogFailed",
     "MemoryUsage",
+    "ModelError",
     "NotADatabase",
     "OpenTimeout",
     "OptionMismatch",
     "OutcomeUnknown",
+    "Page",
     "Pipeline",
     "PipelineError",
+    "Plan",
     "ReadOnlyError",
     "ReaderInfo",
     "Report",
@@ -142,6 +162,12 @@ __all__ = [
 
 # Where these names live. They need the compiled kernel, so they are imported when they are asked for.
 _NEEDS_KERNEL = {
+    "Collection": "memdb.documents.collection",
+    "Cursor": "memdb.documents.cursor",
+    "IndexInfo": "memdb.documents.indexview",
+    "IndexView": "memdb.documents.indexview",
+    "Page": "memdb.documents.pages",
+    "Plan": "memdb.documents.cursor",
     "Database": "memdb.database",
     "DiskUsage": "memdb.info",
     "Entry": "memdb.snapshot",

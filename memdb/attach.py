@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from memdb import errors, place
+from memdb import errors, jobs, place
 from memdb.actors import segments, wire
 from memdb.actors.locks import GROUP_BYTE, FileLock, own_pid_namespace, read_note
 from memdb.actors.start import Patience, start_group
@@ -36,12 +36,14 @@ from memdb.options import EngineOptions, HandleOptions, describe_mismatches
 from memdb.shm import _kernel
 from memdb.standstill import LOOK_EVERY, Standstill
 
-__all__ = ["Attachment", "attach", "leave_unused"]
+__all__ = ["Attachment", "attach", "attachment_of", "leave_unused"]
 
 log = logging.getLogger("memdb")
 
 _REVOKED: Final = 3  # the state of a reader slot
 _CLOSE_WAIT: Final = 30.0  # seconds that the last close waits for an engine with linger=0 to end
+
+_READERS_WAIT: Final = 1.0  # seconds for sockets to readers
 
 _registry: dict[tuple[int, int], "Attachment"] = {}
 _registry_lock = threading.Lock()
@@ -84,6 +86,7 @@ class Attachment:
         self._sock: socket.socket | None = None
         self._supervisor: int | None = None  # pidfd
         self._start_options: EngineOptions | None = None
+        self.idle_lanes: list[Any] = []  # connections to readers that wait for the next scan (memdb.pool)
         self._asked: tuple[Mapping[str, object], bool] = {}, True  # engine options passed, and whether logged
         _all.add(self)
 
@@ -251,8 +254,11 @@ class Attachment:
             poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
 
     def _drop(self) -> None:
-        """Lets the present connection go; mappings go with their last user."""
+        """Lets the present connections go; mappings go with their last user."""
         self._stale = True
+        idle, self.idle_lanes = self.idle_lanes, []
+        for lane in idle:
+            lane.close()
         if self._sock is not None:
             self._sock.close()
             self._sock = None
@@ -336,6 +342,7 @@ class Attachment:
                 options,
                 patience.deadline,
                 memory_only=self.memory_only,
+                jobs=jobs.MODULES,
                 starter_locks=_starter_locks,
             )
             if started:
@@ -515,13 +522,37 @@ class Attachment:
                     raise
                 self._wait_for_end(time.monotonic() + 1.0)
 
+    def reader_sockets(self, wanted: int, passing: list[str]) -> list[tuple[str, socket.socket]]:
+        """Fresh sockets to ``wanted`` readers of the pool at most, but none of ``passing``; what can't be
+        had now is left out: whoever asks can do without."""
+        deadline, fds = time.monotonic() + _READERS_WAIT, list[int]()
+        try:
+            if not self.group_alive():
+                return []
+            answer = self._ask("readers_wanted", {"wanted": wanted, "passing": passing}, deadline, None, fds)
+            if len(fds) == len(answer["roles"]):
+                made = [socket.socket(fileno=fd) for fd in fds]
+                fds.clear()
+                return list(zip(answer["roles"], made, strict=True))
+        except (OSError, errors.Error) as error:
+            log.debug("no reader of %s can be had: %s", self.path, error)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return []
+
     def _ask(
-        self, op: str, arguments: Mapping[str, Any], deadline: float, patience: float | None
+        self,
+        op: str,
+        arguments: Mapping[str, Any],
+        deadline: float,
+        patience: float | None,
+        fds: list[int] | None = None,
     ) -> dict[str, Any]:
         with wire.connect(self._directory_fd, deadline) as sock:
             wire.send(sock, {"op": op, **arguments}, deadline)
             if patience is None:
-                answer = wire.receive(sock, bytearray(), [], deadline)
+                answer = wire.receive(sock, bytearray(), [] if fds is None else fds, deadline)
             else:
                 answer = self._await_answer(sock, op, patience)
         if "error" in answer:
@@ -629,6 +660,14 @@ def attach(
         attachment.release()
         raise
     return attachment
+
+
+def attachment_of(client: _kernel.Client) -> Attachment | None:
+    """The attachment that this client serves now; None once another has taken its place."""
+    for attachment in list(_all):
+        if not attachment.stale and attachment.client is client:
+            return attachment
+    return None
 
 
 def _register(where: str, fd: int, handle: HandleOptions, memory_only: bool) -> tuple[Attachment, bool]:

@@ -21,6 +21,7 @@ from typing import Any, Final
 from memdb import attach as _attach
 from memdb import options as _options
 from memdb import values as _values
+from memdb.documents.door import OfDatabase
 from memdb.errors import ArenaFullError, ClosedError, Error, Pin
 from memdb.info import DiskUsage, Info, MemoryUsage, ReaderInfo, Report
 from memdb.pipeline import Pipeline
@@ -36,7 +37,7 @@ log = logging.getLogger("memdb")
 _PINS_WAIT: Final = 2.0  # seconds
 
 
-class Database(_kernel.Writes, Transacting, OrderedReads, MutableMapping[Any, Any]):  # type: ignore[misc]
+class Database(_kernel.Writes, Transacting, OfDatabase, OrderedReads, MutableMapping[Any, Any]):  # type: ignore[misc]
     """A handle on a database, made by :func:`memdb.open`: a dict in key order that processes share.
 
     Usable from any thread; survives ``fork`` (the child attaches on first use); pickles as its path and

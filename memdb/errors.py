@@ -24,12 +24,16 @@ __all__ = [
     "CorruptionError",
     "DiskError",
     "DiskFullError",
+    "DuplicateKeyError",
     "EngineDied",
     "Error",
     "ForkedHandleError",
     "FormatTooNew",
+    "IndexMismatch",
+    "InvalidFilter",
     "KeyTooLarge",
     "LogFailed",
+    "ModelError",
     "NotADatabase",
     "OpenTimeout",
     "OptionMismatch",
@@ -434,6 +438,118 @@ class WriterPoisoned(Error):
         super().__init__(message)
         self.lsn = lsn
         self.client = client
+
+
+# ------------------------------------------------------------------------------------------------- documents
+
+
+class DuplicateKeyError(Error):
+    """A document with this id, or with this value of a unique index, is there; nothing was done.
+
+    ``collection`` and ``index`` (``_id`` for the id itself) by name, ``value``: what is taken (a tuple of
+    several fields), ``id``: of the document that has it.
+    """
+
+    code = "duplicate_key"
+    attributes = ("collection", "index", "value", "id")
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        collection: str | None = None,
+        index: str | None = None,
+        value: object = None,
+        id: object = None,
+    ) -> None:
+        super().__init__(message)
+        self.collection = collection
+        self.index = index
+        self.value = value
+        self.id = id
+
+    def to_wire(self) -> dict[str, object]:
+        """As of every error; a value or an id that plain msgpack lacks goes as its text."""
+        wire = super().to_wire()
+        facts = {
+            "collection": self.collection,
+            "index": self.index,
+            "value": _plain(self.value),
+            "id": _plain(self.id),
+        }
+        return {**wire, "attributes": facts}
+
+
+def _plain(value: object) -> object:
+    if type(value) is int:
+        return value if -(1 << 63) <= value < 1 << 64 else repr(value)
+    return value if type(value) in (type(None), bool, float, str, bytes) else repr(value)
+
+
+class InvalidFilter(Error, ValueError):
+    """A filter without meaning: an unknown operator, or an operand it can't have. ``path``: where in it."""
+
+    code = "invalid_filter"
+    attributes = ("path",)
+
+    def __init__(self, message: str = "", *, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class IndexMismatch(Error):
+    """An index is defined otherwise than asked for, or its key function is not known in this process.
+
+    ``collection`` and ``index`` by name; ``function``: the key function that is missing, as the index
+    names it, None where definitions differ.
+    """
+
+    code = "index_mismatch"
+    attributes = ("collection", "index", "function")
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        collection: str | None = None,
+        index: str | None = None,
+        function: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.collection = collection
+        self.index = index
+        self.function = function
+
+
+class ModelError(Error):
+    """A document does not fit the model of its collection. ``id``, ``field`` and ``reason`` tell which, where
+    and why.
+
+    ``model``: the name of the class; ``field``: the path of the first field at fault.
+    """
+
+    code = "model"
+    attributes = ("model", "id", "field", "reason")
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        model: str | None = None,
+        id: object = None,
+        field: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.model = model
+        self.id = id
+        self.field = field
+        self.reason = reason
+
+    def to_wire(self) -> dict[str, object]:
+        """As of every error; an id that plain msgpack lacks goes as its text."""
+        facts = {"model": self.model, "id": _plain(self.id), "field": self.field, "reason": self.reason}
+        return {**super().to_wire(), "attributes": facts}
 
 
 _BY_NAME: Final[dict[str, type[Error]]] = {

@@ -12,34 +12,53 @@ Invariants:
 * What is written by one transaction with one ``expires_us`` expires at one instant.
 """
 
-from typing import Final
+from typing import Any, Final
+from uuid import UUID
 
+from memdb import values
+from memdb.ordered import EMPTY_ARRAY, encode_compound, encode_ordered
 from memdb.shm._kernel import (
     SPACE_CATALOGUE,
     SPACE_COLLECTIONS,
+    Reads,
     SpaceKey,
+    decode_key,
+    discard_range,
     entry_us,
     expiry_us,
     get_many,
+    guard,
+    pack_plain,
     payloads,
     put,
     put_many,
     scan_payloads,
+    unpack_plain,
 )
 from memdb.shm._kernel import encode_key as _encode_key
 
 __all__ = [
     "CATALOGUE",
     "COLLECTIONS",
+    "EMPTY_ARRAY",
+    "Reads",
     "SpaceKey",
+    "discard_range",
+    "encode_compound",
+    "encode_document",
+    "encode_ordered",
     "entry_us",
     "expiry_us",
     "get_many",
+    "guard",
     "id_bytes",
+    "id_of_bytes",
+    "pack_plain",
     "payloads",
     "put",
     "put_many",
     "scan_payloads",
+    "unpack_plain",
 ]
 
 CATALOGUE: Final = SPACE_CATALOGUE
@@ -58,3 +77,43 @@ def id_bytes(id: object) -> bytes:
     b'\\x02a\\x00'
     """
     return _encode_key(id)[1:]
+
+
+def id_of_bytes(data: bytes) -> Any:
+    """The ``_id`` that :func:`id_bytes` has encoded. Raises ValueError for bytes that are none. Cost: below 1
+    µs.
+
+    >>> id_of_bytes(b"\\x02a\\x00")
+    'a'
+    """
+    return decode_key(b"\x01" + data)
+
+
+def encode_document(id: object, fields: dict[str, Any]) -> bytes:
+    """The stored form of ``{"_id": id, **fields}``, as ``values.encode`` gives it, without making that dict.
+
+    *fields* has no ``_id``. Raises UnsupportedType. Cost: that of *fields*, and about 0.5 µs; a UUID inside a
+    dict would cost 3 µs, since msgpack has no type for it.
+
+    >>> encode_document(7, {"n": 1}) == values.encode({"_id": 7, "n": 1})
+    True
+    """
+    body = values.pack(fields)
+    first = body[0]
+    if first < 0xDE:
+        count, begins = first & 0x0F, 1
+    else:
+        begins = 3 if first == 0xDE else 5
+        count = int.from_bytes(body[1:begins], "big")
+    count += 1
+    if count < 16:
+        header = _HEADERS[count]
+    elif count < 1 << 16:
+        header = b"\xde%b\xa3_id" % count.to_bytes(2, "big")
+    else:
+        header = b"\xdf%b\xa3_id" % count.to_bytes(4, "big")
+    packed = b"\xd8\x04" + id.bytes if type(id) is UUID else values.pack(id)
+    return b"".join((header, packed, body[begins:], b"\x01"))
+
+
+_HEADERS: Final = [bytes([0x80 | count]) + b"\xa3_id" for count in range(16)]

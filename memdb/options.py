@@ -157,19 +157,6 @@ def _choice(*names: str, later: tuple[str, ...] = ()) -> tuple[_Parser, str]:
     return parse_one, " · ".join(f"`{name}`" for name in names)
 
 
-def _workers() -> tuple[_Parser, str]:
-    def parse_one(name: str, value: object) -> int:
-        if type(value) is not int:
-            raise TypeError(f"{name} must be an int, not {type(value).__name__} {value!r}")
-        if value != 0:
-            raise ValueError(
-                f"{name}={value}: the reader pool comes with a later version of memdb; this one takes 0"
-            )
-        return value
-
-    return parse_one, "0 in this version"
-
-
 def _option(default: object, kind: tuple[_Parser, str], unit: str, doc: str) -> Any:
     """Declare an option as a field of its set. The field's own default is the parsed one."""
     parse_one, limits = kind
@@ -261,7 +248,12 @@ class EngineOptions:
         "at damage `strict` refuses to open, `until_damage` opens what was before it, `salvage` skips it; "
         "what is left out is in `db.info().recovery`",
     )
-    query_workers: int = _option(0, _workers(), "", "processes of the reader pool")
+    query_workers: int = _option(
+        0,
+        _count(0, 64),
+        "",
+        "processes of the reader pool, which evaluate filters over scans without an index",
+    )
     linger: float | None = _option(
         2.0,
         _seconds(0, optional=True),

@@ -74,7 +74,8 @@ class _Range(MappingView):
         return self._source._scan(self._kind, self._start, self._stop, self._prefix, not self._reverse, None)
 
     def _covers(self, key: object) -> bool:
-        return self._is_whole() or _kernel.in_range(key, self._start, self._stop, self._prefix)
+        whole = self._is_whole() and type(key) is not _kernel.SpaceKey  # which is no key of the mapping
+        return whole or _kernel.in_range(key, self._start, self._stop, self._prefix)
 
     def __repr__(self) -> str:
         bounds = "".join(

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, MutableMapping
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
+from memdb.documents.door import OfTransaction
 from memdb.errors import ConflictError
 from memdb.ranges import ITEMS, MISSING, OrderedReads
 from memdb.shm import _kernel
@@ -34,7 +35,7 @@ _LONGEST_WAIT = 0.05
 _FIRST_WAIT = 0.0002
 
 
-class Transaction(_kernel.TxnHandle, OrderedReads, MutableMapping[Any, Any]):  # type: ignore[misc]
+class Transaction(_kernel.TxnHandle, OfTransaction, OrderedReads, MutableMapping[Any, Any]):  # type: ignore[misc]
     """One transaction, from ``db.transaction()``: a MutableMapping in key order over a snapshot and own
     writes.
 

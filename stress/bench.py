@@ -1,7 +1,7 @@
 """`python -m stress bench [ROWS…]`: every figure that memdb has set itself, beside its peer, in one run.
 
 Owns: the run: places, data sets, which rows, the table. The rows are in bench_reads.py, bench_writes.py,
-bench_transactions.py and bench_life.py.
+bench_transactions.py, bench_documents.py and bench_life.py.
 Invariant: a figure is never a test; the exit code says only whether the run came to its end.
 """
 
@@ -111,9 +111,10 @@ def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 def rows() -> dict[str, RowFunction]:
     """All rows by name, in the order of the run."""
-    from stress import bench_life, bench_reads, bench_transactions, bench_writes
+    from stress import bench_documents, bench_life, bench_reads, bench_transactions, bench_writes
 
-    return {**bench_reads.ROWS, **bench_writes.ROWS, **bench_transactions.ROWS, **bench_life.ROWS}
+    parts = (bench_reads, bench_writes, bench_transactions, bench_documents, bench_life)
+    return {name: row for part in parts for name, row in part.ROWS.items()}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -45,7 +45,7 @@ NEVER_FAIL = ("abort", "close")  # calls that raise nothing
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 
 
-@pytest.mark.parametrize("page", ["tutorial.md", "howto/recipes.md"])
+@pytest.mark.parametrize("page", ["tutorial.md", "howto/recipes.md", "howto/documents.md"])
 def test_a_page_of_sessions_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block, in the order of the page, in one namespace and one directory."""
     monkeypatch.chdir(tmp_path)
@@ -103,7 +103,10 @@ def test_the_api_page_is_what_the_generator_makes() -> None:
 
 def _calls() -> Iterator[tuple[str, str]]:
     """Every public call of the classes whose calls cost something, and what its docstring says."""
-    for kind in (memdb.Database, memdb.Transaction, memdb.Snapshot, memdb.Pipeline):
+    for kind in (
+        memdb.Database, memdb.Transaction, memdb.Snapshot, memdb.Pipeline,
+        memdb.Collection, memdb.Cursor, memdb.IndexView,
+    ):  # fmt: skip
         for name in dir(kind):
             found = inspect.getattr_static(kind, name)
             if not name.startswith("_") and inspect.isroutine(found) and hasattr(found, "__doc__"):

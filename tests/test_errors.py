@@ -3,6 +3,7 @@
 import copy
 import errno
 import pickle
+from uuid import UUID
 
 import msgpack
 import pytest
@@ -38,6 +39,10 @@ CASES: list[tuple[Error, type[BaseException]]] = [
     (errors.LogFailed("e", file="wal/3.log", errno=errno.EIO, first_lsn=4, last_lsn=9), OSError),
     (errors.EngineDied("e", exit_code=65, log_file="engine.log"), Exception),
     (errors.WriterPoisoned("e", lsn=12, client="ab" * 16), Exception),
+    (errors.DuplicateKeyError("e", collection="people", index="by_name", value="Al", id=1), Exception),
+    (errors.InvalidFilter("e", path="age.$gtt"), ValueError),
+    (errors.IndexMismatch("e", collection="people", index="by_len", function="app:length"), Exception),
+    (errors.ModelError("e", model="Person", id="x", field="age", reason="not an int"), Exception),
 ]
 
 
@@ -76,6 +81,19 @@ def test_attributes_are_optional(error: Error, builtin: type[BaseException]) -> 
     bare = type(error)("only this")
     assert str(bare) == "only this"
     assert type(pickle.loads(pickle.dumps(bare))) is type(error)
+
+
+def test_ids_that_msgpack_lacks_go_as_their_text() -> None:
+    one = UUID(int=7)
+    duplicate = errors.DuplicateKeyError("e", collection="c", index="i", value=(1, "a"), id=one)
+    told = from_wire(msgpack.unpackb(msgpack.packb(duplicate.to_wire())))
+    assert isinstance(told, errors.DuplicateKeyError)
+    assert (told.collection, told.index, told.value, told.id) == ("c", "i", "(1, 'a')", repr(one))
+    model = errors.ModelError("e", model="Person", id=1 << 70, field="age", reason="no")
+    told = from_wire(msgpack.unpackb(msgpack.packb(model.to_wire())))
+    assert facts_of(told) == {"model": "Person", "id": str(1 << 70), "field": "age", "reason": "no"}
+    same = pickle.loads(pickle.dumps(duplicate))
+    assert (same.value, same.id) == ((1, "a"), one)
 
 
 def test_corruption_shows_where() -> None:

@@ -1,4 +1,4 @@
-"""Imports run only downwards through the layers: faces, database, actors, durability, shm."""
+"""Imports run only downwards through the layers: faces, documents, database, actors, durability, shm."""
 
 import ast
 from collections.abc import Iterator
@@ -17,10 +17,27 @@ LAYERS = [
     ("memdb.shm", 1),
     ("memdb.durability", 2),
     ("memdb.actors", 3),
-    ("memdb.cli", 5),
-    ("memdb.__main__", 5),
-    ("memdb.pytest_plugin", 5),
+    (
+        "memdb.documents.door",
+        4,
+    ),  # the mixins of the handles: it imports what is above by name, when it is asked for
+    ("memdb.documents", 5),
+    ("memdb.cli", 6),
+    ("memdb.__main__", 6),
+    ("memdb.pytest_plugin", 6),
 ]
+# What documents are made of: transactions, and what is below all. No engine, no kernel, no file.
+LAYERING = {
+    "memdb.layering",
+    "memdb.errors",
+    "memdb.values",
+    "memdb.sentinels",
+    "memdb.options",
+    "memdb.transaction",
+    "memdb.snapshot",
+    "memdb.info",
+    "memdb.pool",
+}
 DATABASE = 4
 
 
@@ -79,6 +96,14 @@ def wrong_imports(path: Path) -> list[str]:
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_of)
 def test_a_module_imports_only_its_layer_and_those_below(path: Path) -> None:
     assert wrong_imports(path) == []
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "documents").glob("*.py")), ids=module_of)
+def test_documents_are_a_layer_over_transactions(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    skipped = type_checking_lines(tree)
+    used = {target for target, line in imports_of(tree) if line not in skipped and target.startswith("memdb")}
+    assert {one for one in used if not one.startswith("memdb.documents")} <= LAYERING
 
 
 @pytest.mark.parametrize("path", sorted(SOURCES.rglob("*.pxi")), ids=lambda path: path.name)

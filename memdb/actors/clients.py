@@ -28,7 +28,8 @@ LeaseGrant = tuple[bytes, int, bool]
 
 @dataclass
 class Client:
-    """One lease. ``role`` is None for a client process and the actor's name for the group's own."""
+    """One lease. ``role`` is None for a client process and the actor's name for the group's own.
+    ``known``: the writer was told of the lease; ``scanned``: it has said so."""
 
     client_id: bytes
     lease: int
@@ -38,6 +39,7 @@ class Client:
     connection: Connection | None = None
     readonly: bool = False
     known: bool = False
+    scanned: bool = False
     on_known: Callable[[], None] | None = field(default=None, repr=False)
 
     @property

@@ -150,9 +150,10 @@ def _drain(number: int, frame: object) -> None:
     os.kill(os.getpid(), signal.SIGTERM)  # which the supervisor hears on its wake-up socket
 
 
-def serve(place: Place, options: EngineOptions, report: Report) -> None:
+def serve(place: Place, options: EngineOptions, report: Report, jobs: tuple[str, ...]) -> None:
     """Runs the group to its end. ``report`` gets ``{"event", "path", "pid", …}``: ``starting`` (with phase,
-    done, total) while it recovers, ``serving``, ``ended`` (with lsn).
+    done, total) while it recovers, ``serving``, ``ended`` (with lsn). ``jobs``: the modules whose jobs the
+    group's readers can do.
 
     Returns after an end in order. Raises what keeps it from serving: ArenaFullError, CorruptionError,
     EngineDied, OSError. The main thread only.
@@ -161,7 +162,7 @@ def serve(place: Place, options: EngineOptions, report: Report) -> None:
     with _stdio_of(home), _signals():
         place.group.write_note("memdb serve")
         supervisor = Supervisor(
-            home, place.group, options, memory_only=False, group_id=secrets.token_bytes(16)
+            home, place.group, options, memory_only=False, group_id=secrets.token_bytes(16), jobs=jobs
         )
         _Foreground(supervisor, place, report).run()
 

@@ -10,8 +10,8 @@ Invariants:
 * Who can't take GROUP is not the group: it says so and ends.
 * Nothing it or an actor prints reaches a terminal: stdio is /dev/null, then engine.log of the directory.
 
-The descriptor ``--ready`` is one end of a socket pair: in comes ``{"options", "memory_only"}``; out goes
-``{"ok": True}`` once the door is open, or an error, or ``{"busy": True}`` if there is a group already.
+The descriptor ``--ready`` is one end of a socket pair: in comes ``{"options", "memory_only", "jobs"}``; out
+goes ``{"ok": True}`` once the door is open, or an error, or ``{"busy": True}`` if there is a group already.
 """
 
 import contextlib
@@ -122,7 +122,12 @@ def _serve(directory: str, ready: socket.socket) -> int:
     lock.write_note("memdb supervisor")
     options = EngineOptions.from_wire(start["options"])
     supervisor = Supervisor(
-        home, lock, options, memory_only=start["memory_only"], group_id=secrets.token_bytes(16)
+        home,
+        lock,
+        options,
+        memory_only=start["memory_only"],
+        group_id=secrets.token_bytes(16),
+        jobs=tuple(start["jobs"]),
     )
 
     def say_ready() -> None:

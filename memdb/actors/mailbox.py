@@ -28,7 +28,7 @@ import posix_ipc
 
 from memdb.actors import segments, wire
 
-__all__ = ["EventBell", "Mailbox", "SemaphoreBell"]
+__all__ = ["Bell", "EventBell", "Mailbox", "SemaphoreBell"]
 
 RING_BYTES: Final = 1 << 18
 _HEAD, _TAIL, _DATA = 0, 8, 16  # the words in units of 8 bytes: on cache lines of their own; then the ring
@@ -127,6 +127,11 @@ class Mailbox:
         with self._sending:
             self._waiting.append((body, wire.duplicates(fds)))
             self._flush()
+
+    @property
+    def crowded(self) -> bool:
+        """Does a message wait for room? More of them would cost memory, and descriptors."""
+        return bool(self._waiting)
 
     def flush(self) -> bool:
         """Puts in what found no room before; True if nothing waits any more."""

@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
@@ -23,7 +24,7 @@ from typing import Any, Final
 import multiprocess
 
 from memdb.actors.locks import close_inherited
-from memdb.actors.mailbox import EventBell, Mailbox, SemaphoreBell
+from memdb.actors.mailbox import Bell, EventBell, Mailbox, SemaphoreBell
 from memdb.actors.wire import Message
 
 __all__ = [
@@ -69,14 +70,17 @@ class Post:
 
 
 class Actor:
-    """One role of the group. ``role`` also names it in info() and in the process's comm."""
+    """One role of the group. ``role`` also names it in info() and in the process's comm. ``bell``: what its
+    inbox rings; an eventfd for one that waits for other descriptors, too."""
 
-    def __init__(self, role: str, supervisor: int) -> None:
+    def __init__(self, role: str, supervisor: int, bell: Callable[[], Bell] = SemaphoreBell) -> None:
         self.role = role
+        self._inbox_bell = bell
         self.restarts = -1
         self.pid = 0
         self.pidfd = -1
         self.ready = False
+        self.started = 0.0  # of time.monotonic: when its present process was
         self.inbox: Mailbox
         self.outbox: Mailbox
         self.bell: EventBell
@@ -90,9 +94,10 @@ class Actor:
     def start(self, main: Callable[..., int], arguments: tuple[Any, ...], keep: Collection[int]) -> None:
         """Forks the actor: ``main(post, *arguments)`` with the descriptors ``keep`` and its mailboxes."""
         self.bell = EventBell()
-        self.inbox, self.outbox = Mailbox(SemaphoreBell()), Mailbox(self.bell)
+        self.inbox, self.outbox = Mailbox(self._inbox_bell()), Mailbox(self.bell)
         post = Post(self.inbox, self.outbox, self._supervisor)
         self.restarts += 1
+        self.started = time.monotonic()
         self.ready = False
         context = multiprocess.get_context("fork")
         self._process = context.Process(

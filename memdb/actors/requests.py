@@ -53,6 +53,7 @@ class Requests:
             "hello": self._hello,
             "bye": self._bye,
             "segments": self._segments,
+            "readers_wanted": self._readers_wanted,
             "info": self._info,
             "readers": self._readers,
             "checkpoint": self._checkpoint,
@@ -174,6 +175,26 @@ class Requests:
             },
             group.segments.readonly_arenas,
         )
+
+    def _readers_wanted(self, connection: Connection, request: Message) -> None:
+        """Sockets over which the client hands its scans to readers of the pool: data goes there, never
+        here."""
+        wanted, passing = request.get("wanted"), request.get("passing")
+        if type(wanted) is not int or not isinstance(passing, list):
+            connection.fail(errors.Error("readers_wanted takes a number and a list of roles"))
+            return
+        try:
+            roles, fds = self._group.reader_sockets(min(wanted, wire.FDS_MAX), passing)
+        except OSError as error:
+            what = f"the engine (pid {os.getpid()}) can't connect one more client to its readers"
+            then = "the client does the work by itself"
+            connection.fail(disk_error(error, what, file="engine.sock", then=then))
+            return
+        try:
+            connection.answer({"ok": True, "roles": roles}, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
 
     def _compare_options(self, request: Message) -> None:
         explicit, durability = request.get("explicit") or {}, request.get("durability")

@@ -47,13 +47,15 @@ def start_group(
     deadline: float,
     *,
     memory_only: bool,
+    jobs: tuple[str, ...],
     starter_locks: set[FileLock],
 ) -> bool:
     """Starts the group of a directory unless somebody else is at it; True if this call has started it.
 
     Returns once its door is open; whether it can serve is told there. Raises what keeps it from opening
     the door: ArenaFullError, EngineDied, OSError of the directory. ``starter_locks`` holds the lock
-    while this runs, for a child that is forked meanwhile by another thread to close.
+    while this runs, for a child that is forked meanwhile by another thread to close. ``jobs``: the
+    modules whose jobs the group's readers can do.
     """
     starter = FileLock(directory_fd, "GROUP", STARTER_BYTE)
     starter_locks.add(starter)
@@ -63,15 +65,17 @@ def start_group(
         with FileLock(directory_fd, "GROUP", GROUP_BYTE) as group:
             if group.is_held_elsewhere():  # it serves, or it is about to end
                 return False
-        return _spawn(path, options, deadline, memory_only)
+        return _spawn(path, options, deadline, memory_only, jobs)
     finally:
         starter_locks.discard(starter)
         starter.release()
 
 
-def _spawn(path: str, options: EngineOptions, deadline: float, memory_only: bool) -> bool:
+def _spawn(
+    path: str, options: EngineOptions, deadline: float, memory_only: bool, jobs: tuple[str, ...]
+) -> bool:
     for _ in range(STARTS):
-        answer, code = _spawn_once(path, options, deadline, memory_only)
+        answer, code = _spawn_once(path, options, deadline, memory_only, jobs)
         if answer is not None:
             break
         if code > 0:  # it did not come so far as to leave us: the interpreter or the package is not there
@@ -93,7 +97,7 @@ def _not_started(path: str) -> errors.EngineDied:
 
 
 def _spawn_once(
-    path: str, options: EngineOptions, deadline: float, memory_only: bool
+    path: str, options: EngineOptions, deadline: float, memory_only: bool, jobs: tuple[str, ...]
 ) -> tuple[wire.Message | None, int]:
     """What it answers, None if it ended without a word; and the exit code of what was started first (below 0:
     it was killed)."""
@@ -113,7 +117,8 @@ def _spawn_once(
                 start_new_session=True,
             )
         try:
-            wire.send(ours, {"options": options.to_wire(), "memory_only": memory_only}, deadline)
+            start = {"options": options.to_wire(), "memory_only": memory_only, "jobs": jobs}
+            wire.send(ours, start, deadline)
             answer = wire.receive(ours, bytearray(), [], deadline)
         except (wire.Disconnected, BrokenPipeError):
             pass

@@ -26,12 +26,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from memdb import errors
-from memdb.actors import checkpointer, reaper, requests, wire, writer
+from memdb.actors import checkpointer, reader, reaper, requests, wire, writer
 from memdb.actors.clients import Client, ClientTable
 from memdb.actors.directory import DirectoryWatch, Home
 from memdb.actors.door import Connection, Door
 from memdb.actors.locks import FileLock
 from memdb.actors.loop import Loop, Timer
+from memdb.actors.mailbox import EventBell
 from memdb.actors.processes import EXIT_FAILED, EXIT_REFUSED, EXIT_VIEWS_STAND, Actor
 from memdb.actors.progress import Progress, WriterPosition
 from memdb.actors.segments import GroupSegments
@@ -46,6 +47,8 @@ POISON_DEATHS: Final = 3
 """Deaths of the writer at one LSN after which writing stops (rule G4)."""
 _STATUS_EVERY: Final = 0.1  # seconds between two words to those who wait for the group to serve
 _FIRST_CLIENT: Final = 10.0  # seconds that a fresh group waits for the opener that started it
+_YOUNG: Final = 1.0  # seconds: a reader that dies before has no luck where it is, and is started again later
+_PAUSE_MAX: Final = 5.0  # seconds until then, at most
 _RETRY: Final = 0.01  # seconds until a full mailbox is tried again
 
 OnReply = Callable[[Message], None]
@@ -64,7 +67,14 @@ class Supervisor:
     """The group of one directory. ``run`` returns its exit code."""
 
     def __init__(
-        self, home: Home, group: FileLock, options: EngineOptions, *, memory_only: bool, group_id: bytes
+        self,
+        home: Home,
+        group: FileLock,
+        options: EngineOptions,
+        *,
+        memory_only: bool,
+        group_id: bytes,
+        jobs: tuple[str, ...] = (),
     ) -> None:
         self.home, self.options, self.memory_only, self.group_id = home, options, memory_only, group_id
         self._group_lock = group
@@ -77,6 +87,10 @@ class Supervisor:
         self.clients = ClientTable()
         own = os.pidfd_open(os.getpid())
         self.actors = {role: Actor(role, own) for role in ("writer", "checkpointer", "reaper")}
+        self.readers = [f"reader-{number}" for number in range(1, options.query_workers + 1)]
+        self.actors.update((role, Actor(role, own, EventBell)) for role in self.readers)
+        self._jobs = jobs
+        self._early_deaths: dict[str, int] = {}  # of a reader: how often it died young, one after the other
         self.phase = "starting"
         self.poison: errors.WriterPoisoned | None = None
         self.refusal: errors.Error | None = None
@@ -107,12 +121,14 @@ class Supervisor:
         self._watch = DirectoryWatch(self.home)
         if self._watch.fd >= 0:
             self.loop.watch(self._watch.fd, self._directory_changed)
-        for role in ("checkpointer", "reaper"):
+        for role in ("checkpointer", "reaper", *self.readers):
             self.clients.create(secrets.token_bytes(16), 0, role)
         say_ready()
         self._start("writer")
         self._start("checkpointer")
         self._start("reaper")
+        for role in self.readers:
+            self._start(role)
         self.loop.run()
         return self.exit_code
 
@@ -186,6 +202,10 @@ class Supervisor:
                 (checkpointer.Job(self.home, self.segments, self.options, lease.lease),),
                 {self.home.fd, *self.segments.fds(), lease.lease},
             )
+        if role in self.readers:
+            lease = self._own(role)
+            keep = {*self.segments.readonly_arenas, lease.lease}
+            return reader.main, (reader.Job(self.segments, lease.lease, self._jobs),), keep
         return reaper.main, (), set()
 
     def _has_shown(self) -> bool:
@@ -204,8 +224,9 @@ class Supervisor:
         self.progress.replace_arena(parity, fresh)
         self._past_epochs |= {self.epoch}
         self.epoch = _next_epoch(self.epoch)
-        if self.actors["checkpointer"].running:
-            self.tell("checkpointer", {"op": "arena", "parity": parity}, (fresh,))
+        for role in ("checkpointer", *self.readers):
+            if self.actors[role].running:
+                self.tell(role, {"op": "arena", "parity": parity}, (fresh,))
         old.arenas[parity].close()
 
     def _own(self, role: str) -> Client:
@@ -291,7 +312,57 @@ class Supervisor:
         lease = self.clients.of_role(actor.role)
         if lease is not None:
             self.farewell(lease.client_id, "died")
+        if actor.role in self.readers:
+            self._reader_died(actor)
+        else:
+            self._start(actor.role)
+
+    def _reader_died(self, actor: Actor) -> None:
+        """It is started again: at once, or after a pause that grows if it always dies young."""
+        early = time.monotonic() - actor.started < _YOUNG
+        deaths = self._early_deaths[actor.role] = self._early_deaths.get(actor.role, 0) + 1 if early else 0
+        if deaths == 0:
+            self._start_again(actor)
+            return
+        pause = min(_PAUSE_MAX, 0.1 * 2 ** min(deaths - 1, 8))
+        self.loop.after(pause, lambda: self._start_again(actor))
+
+    def _start_again(self, actor: Actor) -> None:
+        if self.phase == "ending" or actor.running:
+            return
+        try:
+            self._own(actor.role)
+        except (errors.ArenaFullError, OSError) as error:  # /dev/shm is full, or no descriptor is left
+            log.warning("%s can't have a lease: %s; tried again in %g s", actor.role, error, _PAUSE_MAX)
+            self.loop.after(_PAUSE_MAX, lambda: self._start_again(actor))
+            return
         self._start(actor.role)
+
+    def reader_sockets(self, wanted: int, passing: list[str]) -> tuple[list[str], list[int]]:
+        """(roles, the client's ends of fresh socket pairs): ``wanted`` at most, and none of ``passing``.
+
+        Only readers whose lease the writer scans: the pin of another would protect nothing. The
+        descriptors are the caller's to close. OSError: none was made.
+        """
+        roles: list[str] = []
+        theirs: list[int] = []
+        for role in self.readers:
+            lease = self.clients.of_role(role)
+            actor = self.actors[role]
+            able = actor.ready and not actor.inbox.crowded and lease is not None and lease.scanned
+            if not able or role in passing or len(roles) >= wanted:
+                continue
+            try:
+                ours, other = socket.socketpair()
+            except OSError:
+                for fd in theirs:
+                    os.close(fd)
+                raise
+            with ours:
+                self.tell(role, {"op": "client"}, (ours.fileno(),))
+            roles.append(role)
+            theirs.append(other.detach())
+        return roles, theirs
 
     def _writer_died(self, code: int) -> None:
         position = self.progress.position()
@@ -423,6 +494,8 @@ class Supervisor:
 
     def _known(self, client_id: bytes) -> None:
         client = self.clients.get(client_id)
+        if client is not None:
+            client.scanned = True
         if client is not None and client.on_known is not None:
             proceed = client.on_known
             client.on_known = None
@@ -507,7 +580,7 @@ class Supervisor:
             return
         self.phase = "ending"
         self.door.close()
-        order = [self.actors[role] for role in ("writer", "checkpointer", "reaper")]
+        order = [self.actors[role] for role in ("writer", "checkpointer", "reaper", *self.readers)]
         if not any(actor.running for actor in order):
             self._finish()
             return

@@ -29,6 +29,7 @@ from typing import Any, Final
 import msgpack
 
 __all__ = [
+    "FDS_MAX",
     "PROTOCOL",
     "SOCKET_NAME",
     "Disconnected",
@@ -51,7 +52,8 @@ ANSWER_MAX: Final = 64 << 20
 
 _LENGTH: Final = struct.Struct("<I")
 _NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
-_FDS_MAX: Final = 8
+FDS_MAX: Final = 8
+"""Descriptors beside one message, at most."""
 _SO_PEERPIDFD: Final = 77  # Linux 6.5; the socket module does not name it yet
 
 Message = dict[str, Any]
@@ -131,7 +133,7 @@ def receive(sock: socket.socket, buffer: bytearray, fds: list[int], deadline: fl
 
 
 def _receive_some(sock: socket.socket, buffer: bytearray, fds: list[int]) -> None:
-    room = socket.CMSG_LEN(_FDS_MAX * array.array("i").itemsize)
+    room = socket.CMSG_LEN(FDS_MAX * array.array("i").itemsize)
     try:
         data, ancillary, flags, _ = sock.recvmsg(65536, room, socket.MSG_CMSG_CLOEXEC)
     except ConnectionError as error:

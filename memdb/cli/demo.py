@@ -1,13 +1,14 @@
 """`memdb demo`: the main job on real input, with its processes killed meanwhile.
 
-Owns: the story (load, kill the writer, kill the group, open again, verify everything) and its figures.
+Owns: the story (load an indexed collection, kill the writer, kill the group, open again, verify everything,
+ask it) and its figures.
 
 Invariants:
-- What counts as acknowledged is what `db.set` returned for, in this process; every such record is compared,
-  value by value, after the last kill.
+- What counts as acknowledged is what `insert_many` returned for, in this process; every such document is
+  compared, value by value, after the last kill, and every index with the documents.
 - Kills are SIGKILL of pids that the engine itself names in `db.info()`.
-- The exit code is 1 if an acknowledged record is missing or differs, if a reader read something wrong, or
-  if `check` finds problems.
+- The exit code is 1 if an acknowledged document is missing or differs, if a reader read something wrong, if
+  `check` finds problems, or if a query's answer differs from what `unicodedata` says.
 - No process of the demo is left behind, and no file, except a DIRECTORY that the caller named and a temporary
   in which something went wrong.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,7 +27,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from time import monotonic_ns
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import click
 import psutil
@@ -33,9 +35,25 @@ import psutil
 import memdb
 from memdb.cli import output
 from memdb.cli.opening import engine_pids
-from memdb.cli.unicode_data import VERSION, characters, record
+from memdb.cli.unicode_data import COLLECTION, VERSION, characters, document
 
 READERS = 2
+BATCH = 250  # documents a commit
+
+INDEXES: tuple[dict[str, Any], ...] = (
+    {"fields": "name", "unique": True},
+    {"fields": ["category", "name"]},
+    {"fields": "numeric", "where": {"numeric": {"$exists": True}}},
+)
+"""As `create_index` takes them."""
+
+QUERIES: tuple[dict[str, Any], ...] = (
+    {"name": "SNOWMAN"},
+    {"category": "Sc"},
+    {"numeric": {"$gt": 0, "$lt": 1}},
+    {"$or": [{"name": "EURO SIGN"}, {"category": "Sm", "mirrored": True}]},
+)
+"""Filters, each of which an index serves."""
 
 
 class ReaderReport(TypedDict):
@@ -48,6 +66,18 @@ class ReaderReport(TypedDict):
     sleeps_without_writer: int
     wrong: list[str]
     wrong_count: int
+
+
+@dataclass
+class Answer:
+    """What came of one query, and what it took. Time in seconds."""
+
+    filter: dict[str, Any]
+    found: int
+    index: str | None
+    keys_examined: int
+    documents_examined: int
+    seconds: float
 
 
 @dataclass
@@ -67,6 +97,7 @@ class Figures:
     lost: int = 0
     wrong_reads: int = 0
     bytes_a_record: float = 0.0
+    queries: list[Answer] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -79,10 +110,10 @@ def run(directory: str | None, *, limit: int | None = None, json_: bool = False)
     """Plays the demo and prints its table; returns the exit code."""
     if directory is not None:
         _refuse_foreign(directory)
-        return _played(directory, limit, json_)
+        return _played(directory, limit, json_, directory)
     home = tempfile.mkdtemp(prefix="memdb-demo-")
     try:
-        code = _played(os.path.join(home, "data"), limit, json_)
+        code = _played(os.path.join(home, "data"), limit, json_, None)
     except BaseException:
         click.echo(f"memdb: what there is of the database is kept in {home}", err=True)
         raise
@@ -93,12 +124,13 @@ def run(directory: str | None, *, limit: int | None = None, json_: bool = False)
     return code
 
 
-def _played(directory: str, limit: int | None, json_: bool) -> int:
+def _played(directory: str, limit: int | None, json_: bool, given: str | None) -> int:
     figures = Demo(directory, limit, json_).play()
     if json_:
         output.print_json({**asdict(figures), "good": figures.good})
     else:
         show(figures)
+        _invite(given, figures)
     return 0 if figures.good else 1
 
 
@@ -117,7 +149,7 @@ class Demo:
         self._limit = limit
         self._quiet = quiet
         self._characters = characters(limit)
-        self._acknowledged = 0  # records of self._characters[:n] for which db.set has returned
+        self._acknowledged = 0  # of self._characters, from the first on, insert_many has returned for so many
         self._away = (0, 0)  # monotonic ns: when the writer was killed, when the next write was acknowledged
         self._figures = Figures()
 
@@ -128,6 +160,7 @@ class Demo:
         with ExitStack() as stack:
             # Registered first, so that it runs last: whatever happens, the engine of this demo ends with it.
             stack.callback(lambda: database.close())  # noqa: PLW0108 - the handle of that moment
+            self._define(database)
             readers = stack.enter_context(_readers(self._directory, self._limit))
             self._load(database)
             self._collect(readers)
@@ -136,37 +169,43 @@ class Demo:
             database.close()
             database = self._open_again()
             self._verify(database)
+            self._ask(database)
         return self._figures
 
+    def _define(self, database: memdb.Database) -> None:
+        found = database.collection(COLLECTION)
+        names = [found.create_index(**index) for index in INDEXES]
+        self._say(f"collection {COLLECTION!r} with {len(names)} indexes: {'; '.join(names)}")
+
     def _load(self, database: memdb.Database) -> None:
+        found = database.collection(COLLECTION)
         half = len(self._characters) // 2
         started = monotonic_ns()
         with output.bar(shown=not self._quiet) as progress:
             task = progress.add_task("loading", total=len(self._characters))
-            for index, character in enumerate(self._characters):
-                properties = record(character)
-                if index == half:
+            while self._acknowledged < len(self._characters):
+                end = self._acknowledged + BATCH
+                documents = [document(one) for one in self._characters[self._acknowledged : end]]
+                if self._acknowledged <= half < end:
                     self._kill_writer(database)
                     before = monotonic_ns()
-                    database.set(character, properties)
+                    found.insert_many(documents)
                     self._away = (self._away[0], monotonic_ns())
                     self._figures.write_pause = (self._away[1] - before) / 1e9
                 else:
-                    database.set(character, properties)
-                self._acknowledged = index + 1
-                if index % 512 == 0:
-                    progress.update(task, completed=index)
-            progress.update(task, completed=len(self._characters))
+                    found.insert_many(documents)
+                self._acknowledged += len(documents)
+                progress.update(task, completed=self._acknowledged)
         self._figures.records = self._acknowledged
         self._figures.load_seconds = (monotonic_ns() - started) / 1e9
         self._say(
-            f"loaded {self._acknowledged:,} records in {output.seconds(self._figures.load_seconds)}; "
+            f"loaded {self._acknowledged:,} documents in {output.seconds(self._figures.load_seconds)}; "
             f"writes paused {output.seconds(self._figures.write_pause)} for a new writer"
         )
 
     def _kill_writer(self, database: memdb.Database) -> None:
         pid = engine_pids(database)["writer"]
-        self._say(f"kill -9 {pid} (the writer), {self._acknowledged:,} records in")
+        self._say(f"kill -9 {pid} (the writer), {self._acknowledged:,} documents in")
         self._away = (monotonic_ns(), 0)
         os.kill(pid, signal.SIGKILL)
 
@@ -209,22 +248,54 @@ class Demo:
         return database
 
     def _verify(self, database: memdb.Database) -> None:
-        figures = self._figures
+        figures, found = self._figures, database.collection(COLLECTION)
         with output.bar(shown=not self._quiet) as progress:
             for character in progress.track(self._characters[: self._acknowledged], description="verifying"):
-                if database.get(character) == record(character):
+                if found.get(character) == document(character):
                     figures.verified += 1
                 else:
                     figures.lost += 1
-        if len(database) != self._acknowledged:
+        count = found.count()
+        if count != self._acknowledged:
             figures.problems.append(
-                f"{len(database):,} keys after recovery, {self._acknowledged:,} were acknowledged"
+                f"{count:,} documents after recovery, {self._acknowledged:,} were acknowledged"
             )
         figures.problems += [f"check: {problem}" for problem in database.check().problems]
+        figures.problems += [f"indexes: {problem}" for problem in found.check().problems]
+
+    def _ask(self, database: memdb.Database) -> None:
+        """Queries that the indexes serve, each compared with what a look at all characters finds."""
+        found = database.collection(COLLECTION)
+        known = [document(character) for character in self._characters[: self._acknowledged]]
+        for wanted in QUERIES:
+            before = monotonic_ns()
+            answer = found.find(wanted, sort="_id").to_list()
+            seconds = (monotonic_ns() - before) / 1e9
+            if answer != [one for one in known if _matches(one, wanted)]:
+                self._figures.problems.append(f"the answer to {wanted} is wrong")
+            plan = found.explain(wanted)
+            self._figures.queries.append(
+                Answer(wanted, len(answer), plan.index, plan.keys_examined, plan.documents_examined, seconds)
+            )
 
     def _say(self, text: str) -> None:
         if not self._quiet:
             click.echo(text)
+
+
+def _matches(properties: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """What the demo's own filters mean, told without memdb."""
+    for name, condition in wanted.items():
+        if name == "$or":
+            if not any(_matches(properties, one) for one in condition):
+                return False
+        elif isinstance(condition, dict):
+            value = properties.get(name)
+            if value is None or not condition["$gt"] < value < condition["$lt"]:
+                return False
+        elif properties.get(name) != condition:
+            return False
+    return True
 
 
 @contextmanager
@@ -284,19 +355,43 @@ def show(figures: Figures) -> None:
     sleeps = figures.reader_sleeps_without_writer
     waited = f"{sleeps} waited" if sleeps else "none waited"
     rows = {
-        "records": f"{figures.records:,}",
+        "documents": f"{figures.records:,} in {len(INDEXES)} indexes",
         "reads": f"{figures.reads:,} by {READERS} processes",
         "slowest read": output.seconds(figures.slowest_read),
         "reads without a writer": f"{figures.reads_without_writer:,}, slowest {slowest}, {waited}",
         "pause of writes": output.seconds(figures.write_pause),
         "recovery time": output.seconds(figures.recovery_seconds),
-        "bytes a record": f"{figures.bytes_a_record:.0f}",
+        "bytes a document": f"{figures.bytes_a_record:.0f}, with its index entries",
         "verified": f"{figures.verified:,} of {figures.records:,}",
     }
     output.out().print(output.facts(rows))
+    output.out().print(_queries_table(figures.queries))
     for problem in figures.problems:
         click.echo(f"memdb: {problem}", err=True)
     if figures.good:
         click.echo("Nothing was lost, and no read was wrong.")
     else:
-        click.echo(f"memdb: {figures.lost:,} records lost, {figures.wrong_reads:,} wrong reads", err=True)
+        click.echo(f"memdb: {figures.lost:,} documents lost, {figures.wrong_reads:,} wrong reads", err=True)
+
+
+def _queries_table(answers: list[Answer]) -> Any:
+    right = [("found", "right"), ("looked at", "right"), ("time", "right")]
+    cells = [
+        [
+            json.dumps(one.filter), one.index or "no index", f"{one.found:,}", f"{one.documents_examined:,}",
+            output.seconds(one.seconds),
+        ]
+        for one in answers
+    ]  # fmt: skip
+    return output.table(["find", "index", *right], cells)
+
+
+def _invite(directory: str | None, figures: Figures) -> None:
+    """How to go on with what was loaded."""
+    if not figures.good:
+        return
+    example = f"{COLLECTION} '{json.dumps(QUERIES[1])}' --fields name"
+    if directory is None:
+        click.echo("`memdb demo DIRECTORY` keeps the collection, for questions of yours.")
+    else:
+        click.echo(f"Ask it yourself: memdb find {shlex.quote(directory)} {example}")

@@ -1,4 +1,5 @@
-"""One reader process of the demo: looks characters up and ranges over them until it is told to stop.
+"""One reader process of the demo: looks characters up, by id and by name, and ranges over them until it is
+told to stop.
 
 `python -P -m memdb.cli.demo_reader DIRECTORY SEED LIMIT`. On stdout: `ready` once the first read is done;
 at the end one JSON object (Report).
@@ -6,9 +7,8 @@ On stdin: `stop START END`, where START … END (CLOCK_MONOTONIC, nanoseconds) i
 no writer.
 
 Invariants:
-- Every answer is checked against `unicodedata`. The loader writes in key order, so once a character has
-  been seen every one before it must be
-  there, and a range has no gaps.
+- Every answer is checked against `unicodedata`. The loader writes in the order of ids, so once a
+  character has been seen every one before it must be there, and a range has no gaps.
 - What is timed is the call alone. Whether a read *waited* is asked of the kernel: a thread that sleeps is
   counted as a voluntary context switch.
 """
@@ -20,13 +20,16 @@ import random
 import resource
 import select
 import sys
+import unicodedata
 from collections.abc import Callable
 from time import monotonic_ns
+from typing import Any
 
 import memdb
-from memdb.cli.unicode_data import characters, record
+from memdb.cli.unicode_data import COLLECTION, characters, document
 
-_LOOKUPS = 48
+_LOOKUPS = 32
+_NAMES = 8
 _RANGE = 16
 _RANGES = 2
 
@@ -44,7 +47,7 @@ class Reader:
     """The reads and their record. One thread."""
 
     def __init__(self, database: memdb.Database, seed: int, limit: int | None) -> None:
-        self._db = database
+        self._found = database.collection(COLLECTION)
         self._all = characters(limit)
         self._random = random.Random(seed)
         self._seen = -1  # index of the last character that was ever found
@@ -52,28 +55,34 @@ class Reader:
         self.wrong: list[str] = []
 
     def round(self) -> None:
-        """Some lookups and two ranges, each timed and checked."""
-        lookups = [self._random.randrange(len(self._all)) for _ in range(_LOOKUPS)]
+        """Some lookups by id and by name, and two ranges, each timed and checked."""
+        lookups = [self._random.randrange(len(self._all)) for _ in range(_LOOKUPS + _NAMES)]
+        names = [unicodedata.name(self._all[index]) for index in lookups[_LOOKUPS:]]
         starts = [self._random.randrange(max(self._seen, 0) + 1) for _ in range(_RANGES)]
         sleeps = _sleeps()
         start = before = monotonic_ns()
         slowest = 0
         found = []
-        for index in lookups:
-            found.append(self._db.get(self._all[index]))
+        for index in lookups[:_LOOKUPS]:
+            found.append(self._found.get(self._all[index]))
+            now = monotonic_ns()
+            slowest, before = max(slowest, now - before), now
+        for name in names:
+            found.append(self._found.find_one({"name": name}))
             now = monotonic_ns()
             slowest, before = max(slowest, now - before), now
         ranges = []
         for index in starts:
-            ranges.append(list(self._db.range(self._all[index], limit=_RANGE)))
+            wanted = {"_id": {"$gte": self._all[index]}}
+            ranges.append(self._found.find(wanted, sort="_id", limit=_RANGE).to_list())
             now = monotonic_ns()
             slowest, before = max(slowest, now - before), now
-        self.batches.append(Batch(start, before, _LOOKUPS + _RANGES, slowest, _sleeps() - sleeps))
+        self.batches.append(Batch(start, before, len(lookups) + _RANGES, slowest, _sleeps() - sleeps))
         self._check_lookups(lookups, found)
         for index, items in zip(starts, ranges, strict=True):
             self._check_range(index, items)
 
-    def _check_lookups(self, lookups: list[int], found: list[object]) -> None:
+    def _check_lookups(self, lookups: list[int], found: list[dict[str, Any] | None]) -> None:
         for index, value in zip(lookups, found, strict=True):
             character = self._all[index]
             if value is None:
@@ -81,15 +90,15 @@ class Reader:
                     self.wrong.append(f"U+{ord(character):04X} is gone, though a later character was there")
                 continue
             self._seen = max(self._seen, index)
-            if value != record(character):
+            if value != document(character):
                 self.wrong.append(f"U+{ord(character):04X} reads {value!r}")
 
-    def _check_range(self, index: int, items: list[tuple[object, object]]) -> None:
-        expected = self._all[index : index + len(items)]
-        if [key for key, _ in items] != expected:
+    def _check_range(self, index: int, found: list[dict[str, Any]]) -> None:
+        expected = self._all[index : index + len(found)]
+        if [one["_id"] for one in found] != expected:
             self.wrong.append(f"a range from U+{ord(self._all[index]):04X} has a gap")
-        elif any(value != record(key) for (_, value), key in zip(items, expected, strict=True)):
-            self.wrong.append(f"a range from U+{ord(self._all[index]):04X} holds a wrong record")
+        elif any(one != document(character) for one, character in zip(found, expected, strict=True)):
+            self.wrong.append(f"a range from U+{ord(self._all[index]):04X} holds a wrong document")
 
     def report(self, start: int, end: int) -> dict[str, object]:
         """Totals, and the same for the rounds that overlap the time without a writer."""

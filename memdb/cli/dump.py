@@ -16,7 +16,6 @@ import memdb
 from memdb.cli import errors, notation, output
 
 _WIDTH = 80
-_PLAIN = b"\x01"  # the space of the mapping
 _FIXED = ("file", "offset", "type", "lsn", "time_us")
 
 
@@ -51,7 +50,7 @@ def _show(rows: Iterable[Mapping[str, Any]], limit: int | None, json_: bool) -> 
 
 
 def _decoded(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with keys and values of the mapping as Python objects; those of the system stay bytes."""
+    """The row with keys and values as Python objects; those of the system stay bytes."""
     result = {**row, **_objects(row)}
     if "operations" in row:
         result["operations"] = [{**operation, **_objects(operation)} for operation in row["operations"]]
@@ -59,17 +58,14 @@ def _decoded(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _objects(row: Mapping[str, Any]) -> dict[str, Any]:
-    from memdb import values
-    from memdb.shm import _kernel
+    from memdb.cli import stored
 
     key, value = row.get("key"), row.get("value")
-    if not isinstance(key, bytes) or key[:1] != _PLAIN:
+    if not isinstance(key, bytes):
         return {}
+    is_set = row.get("op", "set") == "set" and isinstance(value, bytes)
     try:
-        found = {"key": _kernel.decode_key(key)}
-        if row.get("op", "set") == "set" and isinstance(value, bytes):
-            found["value"] = values.decode(value)
-        return found
+        return stored.objects(key, value if is_set else None)
     except memdb.Error:  # damaged, or the bound of a range, which need not be a key: shown as it is
         return {}
 

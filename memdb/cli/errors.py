@@ -30,6 +30,13 @@ NO_MEANS: dict[str, str] = {
     "get": "no such key",
     "set": "`--if-absent`, and there is one",
     "delete": "no such key",
+    "find": "no such collection",
+    "explain": "no such collection",
+    "update-where": "no such collection, or no document matches",
+    "delete-where": "no such collection, or no document matches",
+    "index": "no such collection, to list or to drop",
+    "drop-collection": "no such collection",
+    "rename-collection": "no such collection",
     "check": "it found problems",
     "demo": "something was lost",
     "recover": "something is left out",
@@ -43,7 +50,7 @@ EXIT_CODES: dict[int, str] = {
     NO: "the answer is no, and for these commands only: "
     + "; ".join(f"`{command}`: {meaning}" for command, meaning in NO_MEANS.items()),
     USAGE: "wrong usage: an unknown option, a key or value that its type can't hold, an option that differs "
-    "from the running engine's",
+    "from the running engine's, a document, filter or index that its collection refuses",
     PLACE: "the database can't be opened or reached: no such directory, not a database, no permission, "
     "no answer in time",
     LIMIT: "refused for now: a limit, a full disk or memory, a conflict, a time-out; "
@@ -62,6 +69,10 @@ _USE = (
     "ValueTooLarge",
     "TransactionTooLarge",
     "ReadOnlyError",
+    "DuplicateKeyError",
+    "InvalidFilter",
+    "IndexMismatch",
+    "ModelError",
 )
 _PLACE = (
     "NotADatabase",

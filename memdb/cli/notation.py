@@ -7,6 +7,8 @@ Invariants:
   (`{"$bytes": "aGk="}`, `{"$tuple": […]}`), and so is a map whose own only key begins with
   `$`. So the notation loses nothing: 1, 1.0 and true differ, `"a"` and `b"a"` differ, and values that
   differ print differently.
+- `from_json` is the inverse of `to_json`. What only looks like a tag (`{"$set": {…}}`, `{"$gt": 5}`) is what
+  it is: a part of an update or a filter.
 - Nothing typed is evaluated: `literal` is `ast.literal_eval`, which makes values and calls nothing.
 """
 
@@ -19,6 +21,7 @@ import decimal
 import json
 import math
 import uuid
+import zoneinfo
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -119,7 +122,10 @@ def to_json(value: Any) -> Any:
 
 def _map_to_json(value: dict[Any, Any]) -> Any:
     plain = all(isinstance(key, str) for key in value)
-    if plain and not (len(value) == 1 and next(iter(value)).startswith("$")):
+    like_a_tag = plain and (
+        (len(value) == 1 and next(iter(value)).startswith("$")) or value.keys() == {"$datetime", "zone"}
+    )
+    if plain and not like_a_tag:
         return {key: to_json(item) for key, item in value.items()}
     return {"$map": [[to_json(key), to_json(item)] for key, item in value.items()]}
 
@@ -148,6 +154,75 @@ def _tagged(value: Any) -> Any:
         if isinstance(value, kind):
             return {tag: str(value)}
     return {"$repr": repr(value)}
+
+
+def from_json(value: Any) -> Any:
+    """The value whose tagged JSON this is. Raises NotationError for a tag with content that it can't have.
+
+    >>> from_json({"when": {"$date": "2026-01-02"}, "age": {"$gt": 5}})
+    {'when': datetime.date(2026, 1, 2), 'age': {'$gt': 5}}
+    """
+    if isinstance(value, list):
+        return [from_json(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    tag = next(iter(value), "")
+    reader = _UNTAGGED.get(tag)
+    if reader is None or not isinstance(value[tag], reader[0]) or set(value) - {tag} - reader[2]:
+        return {key: from_json(item) for key, item in value.items()}
+    try:
+        return reader[1](*value.values())
+    except (ValueError, TypeError, ArithmeticError, LookupError, OSError) as error:
+        raise NotationError(f"{json.dumps(value)} is no {tag.removeprefix('$')}: {error}") from error
+
+
+def _read_datetime(text: str, zone: str | None = None) -> datetime.datetime:
+    moment = datetime.datetime.fromisoformat(text)
+    if zone is None:
+        return moment
+    # The fold is not in the text; the offset that is there says which of two equal wall clocks it was.
+    found = moment.replace(tzinfo=zoneinfo.ZoneInfo(zone))
+    return found if found.utcoffset() == moment.utcoffset() else found.replace(fold=1)
+
+
+_UNTAGGED: dict[str, tuple[type, Callable[..., Any], set[str]]] = {
+    "$bytes": (str, lambda text: base64.b64decode(text, validate=True), set()),
+    "$tuple": (list, lambda items: tuple(map(from_json, items)), set()),
+    "$set": (list, lambda items: set(map(from_json, items)), set()),
+    "$frozenset": (list, lambda items: frozenset(map(from_json, items)), set()),
+    "$datetime": (str, _read_datetime, {"zone"}),
+    "$date": (str, datetime.date.fromisoformat, set()),
+    "$time": (str, datetime.time.fromisoformat, set()),
+    "$timedelta": (list, lambda parts: datetime.timedelta(*parts), set()),
+    "$decimal": (str, decimal.Decimal, set()),
+    "$uuid": (str, uuid.UUID, set()),
+    "$complex": (str, complex, set()),
+    "$float": (str, float, set()),
+    "$map": (list, lambda pairs: {from_json(key): from_json(item) for key, item in pairs}, set()),
+}
+"""By tag: the type of its content, what reads it, and names that may stand beside it."""
+
+
+def parse_document(text: str, what: str) -> Any:
+    """The map that tagged JSON stands for: a document, a filter or changes, as `what` says.
+
+    >>> parse_document('{"age": {"$gt": 5}}', "FILTER")
+    {'age': {'$gt': 5}}
+    """
+    shown = text if len(text) <= 60 else text[:57] + "…"
+    try:
+        value = from_json(json.loads(text))
+    except RecursionError as error:
+        raise NotationError(f"{what} {shown!r} is nested too deep") from error
+    except NotationError:
+        raise
+    except ValueError as error:
+        raise NotationError(
+            f'{what} is a JSON object, as in \'{{"name": "Alice"}}\', not {shown!r}: {error}'
+        ) from error
+    if not isinstance(value, dict):
+        raise NotationError(f'{what} is a JSON object, as in \'{{"name": "Alice"}}\', not {shown!r}')
+    return value
 
 
 def dumps(value: Any) -> str:

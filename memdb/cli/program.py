@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from memdb.cli import errors, notation, output
+from memdb.cli import documents, errors, notation, output
 from memdb.cli.doctor import doctor, gc
 from memdb.cli.dump import checkpoint, wal
 from memdb.cli.engine import check, compact, info, stop
@@ -202,7 +202,10 @@ def _print_scan(rows: list[tuple[Any, Any]], shown: int, may_note: bool, keys_on
         output.err().print(f"{shown} keys shown; there are more: use --limit, --start or --json")
 
 
-for command in (info, readers, top, check, recover, compact, serve, shell, stop, doctor, gc, wal, checkpoint):
+for command in (
+    info, readers, top, check, recover, compact, serve, shell, stop, doctor, gc, wal, checkpoint,
+    *documents.COMMANDS,
+):  # fmt: skip
     main.add_command(command)
 
 
@@ -211,7 +214,8 @@ for command in (info, readers, top, check, recover, compact, serve, shell, stop,
 @click.option("--limit", type=click.IntRange(min=1000), help="Load only the first so many characters.")
 @as_json
 def demo(directory: str | None, limit: int | None, json_: bool) -> None:
-    """Load the Unicode Character Database, kill processes meanwhile, and show that nothing is lost.
+    """Load the Unicode Character Database into an indexed collection, kill processes meanwhile, show that
+    nothing is lost, and query it.
 
     DIRECTORY must be new or empty; without one a temporary directory is used and removed. Exit code 1 if
     anything was lost.

@@ -23,11 +23,10 @@ from memdb import errors as memdb_errors
 from memdb import options
 from memdb.actors.directory import Home
 from memdb.actors.locks import GROUP_BYTE, STARTER_BYTE, FileLock
-from memdb.cli import errors, output
+from memdb.cli import errors, output, stored
 from memdb.durability import offline
 from memdb.durability.files import RealClock, RealFiles
 from memdb.durability.report import RecoveryReport
-from memdb.shm import _kernel
 
 _MODES = ("strict", "until-damage", "salvage")
 _LOCKS = (("GROUP", STARTER_BYTE), ("GROUP", GROUP_BYTE), ("LOCK", 0))
@@ -121,9 +120,9 @@ def _plain(outcome: offline.Outcome, mode: str, changed: bool, following: str | 
     }
 
 
-def _key(stored: bytes | None) -> Any:
+def _key(key: bytes | None) -> Any:
     """A stored key as its owner wrote it; one of the engine's own as bytes."""
-    return _kernel.decode_key(stored) if stored is not None and stored[:1] == b"\x01" else stored
+    return None if key is None else stored.named(key)
 
 
 def _show(outcome: offline.Outcome, mode: str, changed: bool, again: str) -> None:

@@ -101,6 +101,7 @@ def _run(
     replace: bool,
     json_: bool,
 ) -> None:
+    from memdb import jobs
     from memdb.actors import foreground
 
     home = Home(directory)
@@ -109,7 +110,7 @@ def _run(
         end_present = (lambda: stop_engine(directory)) if replace else None
         with foreground.Place(home, end_present) as taken, _Terminal(options, json_=json_) as terminal:
             os.chdir("/")
-            foreground.serve(taken, options, terminal.report)
+            foreground.serve(taken, options, terminal.report, jobs.MODULES)
     finally:
         home.close()
 

@@ -25,8 +25,9 @@ from rich.pretty import Pretty
 
 from memdb import errors as memdb_errors
 from memdb.cli import errors, notation, output, words
+from memdb.cli.answers import NOTHING, Answer
 from memdb.cli.opening import opened
-from memdb.cli.shell_commands import COMMANDS, NOTHING, Answer, Session
+from memdb.cli.shell_commands import COMMANDS, Session
 
 _HISTORY_LINES: Final = 10_000
 _CANDIDATES: Final = 100  # keys that a Tab looks at
@@ -146,6 +147,8 @@ class _Printer:
                 click.echo(notation.to_text(answer.value))
         for row in answer.data if answer.rows else ():
             self._show_row(row)
+        for value in answer.data if answer.each else ():
+            click.echo(notation.to_text(value))
         if answer.more:
             click.echo("memdb: there are more; --limit N shows so many", err=True)
 
@@ -249,11 +252,19 @@ class Completer:
             return [name for name in COMMANDS if command is not None and name.startswith(last.text)]
         if last.text.startswith("-"):
             return [f"{name} " for name in command.options if name.startswith(last.text)]
+        if command.collections and len(parts) == 2:
+            return [name for name in self._collections() if name.startswith(last.text)]
         if not command.keys or (len(parts) > 2 and command.most == 2):
             return []
         # readline replaces what follows the last space; a word in brackets can hold spaces before that.
         cut = begin - last.start
         return [word[cut:] for word in self._keys(last.text) if word.startswith(last.text)]
+
+    def _collections(self) -> list[str]:
+        try:
+            return sorted(words.write(name) for name in self._session.db.collections())
+        except _EXPECTED:
+            return []
 
     def _keys(self, text: str) -> list[str]:
         try:

@@ -10,55 +10,18 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 import memdb
 from memdb.cli import words
-from memdb.cli.notation import NotationError
+from memdb.cli.answers import Answer, Command, UsageError, number
+from memdb.cli.shell_documents import DOCUMENT_COMMANDS
 
-__all__ = ["COMMANDS", "NOTHING", "SCAN_LIMIT", "Answer", "Command", "Session", "UsageError"]
+__all__ = ["COMMANDS", "SCAN_LIMIT", "Session"]
 
 SCAN_LIMIT: Final = 100
 """Keys that `scan` shows unless --limit is given."""
-
-
-NOTHING: Final = object()
-"""An answer has no value; None would be one."""
-
-
-class UsageError(NotationError):
-    """A line that is no command. The message is for people."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """``data``: what --json prints, one document each. For people: the ``tables``, the ``text``, the
-    ``value`` (NOTHING: none) and, where ``rows``, the data themselves; ``more``: there would be more rows.
-    ``no``: why the answer is no, None if it is not.
-    """
-
-    data: list[Any] = field(default_factory=list)
-    text: str = ""
-    value: Any = NOTHING
-    tables: list[Any] = field(default_factory=list)
-    rows: bool = False
-    more: bool = False
-    no: str | None = None
-
-
-@dataclass(frozen=True)
-class Command:
-    """``usage``: its arguments; ``options``: name → whether it takes a word; ``keys``: does it take keys?"""
-
-    usage: str
-    help: str
-    run: Callable[[Session, list[str], dict[str, str]], Answer]
-    most: int = 0
-    least: int = 0
-    options: dict[str, bool] = field(default_factory=dict)
-    keys: bool = False
 
 
 class Session:
@@ -117,13 +80,6 @@ def _sorted_out(name: str, command: Command, given: list[str]) -> tuple[list[str
     return arguments, options
 
 
-def _number(text: str, what: str) -> int | float:
-    value = words.parse(text)
-    if type(value) not in (int, float):
-        raise UsageError(f"{what} is a number, not {text}")
-    return value  # type: ignore[no-any-return]
-
-
 # ------------------------------------------------------------------------------------------------ keys
 
 
@@ -139,7 +95,7 @@ def _set(session: Session, arguments: list[str], options: dict[str, str]) -> Ans
     key, value = words.parse(arguments[0]), words.parse_value(arguments[1])
     given: dict[str, Any] = {}
     if "--ttl" in options:
-        given["ttl"] = _number(options["--ttl"], "--ttl, in seconds,")
+        given["ttl"] = number(options["--ttl"], "--ttl, in seconds,")
     if "--if-absent" in options:
         given["if_absent"] = True
     written = session.target.set(key, value, **given)
@@ -165,7 +121,7 @@ def _bounds(arguments: list[str], options: dict[str, str]) -> dict[str, Any]:
 
 
 def _scan(session: Session, arguments: list[str], options: dict[str, str]) -> Answer:
-    limit = int(_number(options.get("--limit", str(SCAN_LIMIT)), "--limit"))
+    limit = int(number(options.get("--limit", str(SCAN_LIMIT)), "--limit"))
     given = {**_bounds(arguments, options), "reverse": "--reverse" in options, "limit": limit + 1}
     if "--keys" in options:
         rows = [{"key": key} for key in session.target.keys(**given)]
@@ -181,7 +137,7 @@ def _count(session: Session, arguments: list[str], options: dict[str, str]) -> A
 
 
 def _incr(session: Session, arguments: list[str], options: dict[str, str]) -> Answer:
-    by = _number(arguments[1], "the number to add") if len(arguments) > 1 else 1
+    by = number(arguments[1], "the number to add") if len(arguments) > 1 else 1
     value = session.target.increment(words.parse(arguments[0]), by)
     return Answer([{"value": value}], value=value)
 
@@ -198,7 +154,7 @@ def _ttl(session: Session, arguments: list[str], options: dict[str, str]) -> Ans
 
 
 def _expire(session: Session, arguments: list[str], options: dict[str, str]) -> Answer:
-    key, ttl = words.parse(arguments[0]), _number(arguments[1], "the time to live, in seconds,")
+    key, ttl = words.parse(arguments[0]), number(arguments[1], "the time to live, in seconds,")
     done = bool(session.target.expire(key, ttl))
     return Answer([{"set": done}], no=None if done else f"no key {key!r}")
 
@@ -297,6 +253,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "ttl": Command("KEY", "seconds until a key expires", _ttl, 1, 1, keys=True),
     "expire": Command("KEY SECONDS", "have a key expire", _expire, 2, 2, keys=True),
     "persist": Command("KEY", "have a key stay", _persist, 1, 1, keys=True),
+    **DOCUMENT_COMMANDS,
     "begin": Command(
         "[--snapshot]", "open a transaction, serializable unless --snapshot is given", _begin,
         options={"--snapshot": False},

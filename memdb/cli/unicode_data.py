@@ -1,8 +1,8 @@
-"""The Unicode Character Database that Python carries, as records for the demo.
+"""The Unicode Character Database that Python carries, as documents for the demo.
 
 Owns: which characters there are (every one that has a name, in code point order) and what is stored about
 each.
-Both the loader and the readers derive a record from `unicodedata` again, so each can check what it reads
+Both the loader and the readers derive a document from `unicodedata` again, so each can check what it reads
 without asking the other.
 """
 
@@ -13,10 +13,11 @@ import unicodedata
 from typing import Any
 
 VERSION = unicodedata.unidata_version
+COLLECTION = "characters"
 
 
 def characters(limit: int | None = None) -> list[str]:
-    """Every named character in code point order, which is also the order of the keys; the first
+    """Every named character in code point order, which is also the order of their ids; the first
     `limit` of them.
     """
     found: list[str] = []
@@ -29,13 +30,14 @@ def characters(limit: int | None = None) -> list[str]:
     return found
 
 
-def record(character: str) -> dict[str, Any]:
-    """What the Unicode Character Database says of one named character.
+def document(character: str) -> dict[str, Any]:
+    """What the Unicode Character Database says of one named character, which is the id.
 
-    >>> record("½")["numeric"]
+    >>> document("½")["numeric"]
     0.5
     """
     properties: dict[str, Any] = {
+        "_id": character,
         "name": unicodedata.name(character),
         "category": unicodedata.category(character),
         "bidirectional": unicodedata.bidirectional(character),

@@ -478,6 +478,7 @@ cdef class Client:
 
 include "reads.pxi"
 include "scans.pxi"
+include "borrow.pxi"
 include "views.pxi"
 include "operations.pxi"
 include "handle.pxi"

@@ -123,6 +123,8 @@ cdef extern from "epoch.h":
         uint64_t lsn
         uint64_t time_us
     int c_pin_begin "memdb_pin_begin"(c_pin *pin, const c_view *view, c_slot *slot, int kind) nogil
+    int c_pin_at "memdb_pin_at"(c_pin *pin, const c_view *view, c_slot *slot, uint64_t lsn, uint64_t time_us) nogil
+    bint c_pin_stands "memdb_pin_stands"(const c_pin *pin) nogil
     int c_pin_end "memdb_pin_end"(c_pin *pin) nogil
     int c_pin_leave "memdb_pin_leave"(c_pin *pin) nogil
     int c_pin_enter "memdb_pin_enter"(c_pin *pin) nogil
@@ -139,6 +141,8 @@ cdef extern from "store.h":
         uint64_t lsn
         uint64_t expires_us
     ctypedef struct c_scan "memdb_scan":
+        const uint8_t *start
+        size_t start_len
         bint done
         uint64_t remaining
     ctypedef struct c_batch "memdb_batch":
@@ -154,6 +158,9 @@ cdef extern from "store.h":
                                                 c_found *found) nogil
     int c_store_count "memdb_store_count"(c_pin *pin, const void *start, size_t start_len, const void *stop,
                                           size_t stop_len, uint64_t *count) nogil
+    int c_store_split "memdb_store_split"(c_pin *pin, const void *start, size_t start_len, const void *stop, size_t stop_len,
+                                          uint64_t every, uint32_t max_cuts, uint8_t *out, size_t cap, uint32_t *cuts,
+                                          size_t *used, uint64_t *keys, void *ended) nogil  # a bool
     int c_scan_init "memdb_scan_init"(c_scan *scan, const void *start, size_t start_len, const void *stop,
                                       size_t stop_len, bint reverse, uint64_t limit, bint keys_only) nogil
     int c_scan_batch "memdb_scan_batch"(c_pin *pin, c_scan *scan, c_batch *batch) nogil

@@ -92,6 +92,33 @@ int memdb_pin_begin(memdb_pin *pin, const memdb_view *view, struct memdb_slot *s
     }
 }
 
+int memdb_pin_at(memdb_pin *pin, const memdb_view *view, struct memdb_slot *slot, uint64_t lsn, uint64_t time_us)
+{
+    uint64_t count = next_count(memdb_load_relaxed(&slot->word));
+    pin->view = *view;
+    pin->slot = slot;
+    pin->lsn = lsn;
+    pin->time_us = time_us;
+    pin->word = word_of(MEMDB_SLOT_ACTIVE, count, lsn) | MEMDB_SLOT_EXACT;
+    memdb_store_sc(&slot->word, pin->word);                       /* SYNC: slot: announce, then ... */
+    uint64_t published = memdb_load_sc(&view->header->published); /* ... see all that was unlinked. SYNC: published */
+    if (published != 0 && lsn != 0 && lsn <= published) {
+        memdb_store_relaxed(&slot->since, clock_us());
+        memdb_store_relaxed(&slot->time, time_us);
+        memdb_store_relaxed(&slot->kind, MEMDB_PIN_SNAPSHOT);
+        return MEMDB_OK;
+    }
+    memdb_pin_end(pin);
+    return published == 0 ? MEMDB_MOVED : MEMDB_INVALID;
+}
+
+bool memdb_pin_stands(const memdb_pin *pin)
+{
+    unsigned state = state_of(pin->word);
+    bool held = state == MEMDB_SLOT_ACTIVE || state == MEMDB_SLOT_IDLE;
+    return held && memdb_load_sc(&pin->slot->word) == pin->word; /* SYNC: slot: after the answer was taken */
+}
+
 /* ACTIVE -> state: one CAS, which fails only if the writer revoked; then the owner acknowledges (rule R6). */
 static int unpin(memdb_pin *pin, uint64_t next)
 {

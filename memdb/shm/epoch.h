@@ -32,6 +32,20 @@
  * Why a version that the scan saw no pin for can go: with P loaded before the scan, an unseen reader has S >= P by the
  * same order, and versions are dropped only if a newer one has an LSN <= P.
  *
+ * A borrowed pin (memdb_pin_at) reads at the S of another process's snapshot, whose pin, the lender's, stands meanwhile. It
+ * announces that S exactly and loads published behind it, so the argument above holds for it: it never stands on a block
+ * that was used again. It does not hold for versions: a scan may have looked at the borrower's slot before it pinned, and at
+ * the lender's after that let go, and S lies below the P of that scan. So what a borrower found is believed by the lender
+ * only, and only if its own pin still stands once it has the answer (memdb_pin_stands):
+ *   writer: scan: load the lender's word (L); prune a version that S needs (U)
+ *   borrower: announce; load published; read; leave; answer, a release
+ *   lender: take the answer, an acquire; load its own word (C)
+ * If L reads the lender's pin, the version stays. If L precedes it, the lender's S >= P of that scan: it needs nothing that
+ * the scan lets go. Else L reads a word W behind the pin in the order of changes of that slot, stored by a revocation or by
+ * the lender itself. Had the borrower read U's effect, then U (release: SYNC: version-next) happens before that read (acquire),
+ * the read before the answer and so before C, and W, which L has read, before U: C would have to read W or a later word,
+ * and the lender sees that its pin is gone. The lender keeps its pin until C; the model is tests/models/borrow.c.
+ *
  * Who: pin functions by the thread that owns the slot; scanner functions by the writer's commit thread.
  */
 #ifndef MEMDB_EPOCH_H
@@ -55,6 +69,10 @@ typedef struct memdb_pin { /* process-private; one thread at a time */
 /* Point read: FREE -> ACTIVE. OK or MOVED. now_us: the caller's clock (0: take CLOCK_REALTIME_COARSE lazily only if
  * an expiry is met; pins of kind POINT use that). */
 int memdb_pin_begin(memdb_pin *pin, const memdb_view *view, struct memdb_slot *slot, enum memdb_pin_kind kind);
+/* Borrowed: pins S = lsn, judged at time_us, ACTIVE, as a snapshot. OK; MOVED: the arena is torn down; INVALID: no LSN that is published. */
+int memdb_pin_at(memdb_pin *pin, const memdb_view *view, struct memdb_slot *slot, uint64_t lsn, uint64_t time_us);
+/* The lender's look, when an answer is there: does its pin (IDLE or ACTIVE, of any thread of this process) still stand? */
+bool memdb_pin_stands(const memdb_pin *pin);
 int memdb_pin_end(memdb_pin *pin); /* ACTIVE -> FREE: OK, or REVOKED (what was read is void) */
 /* Snapshot: begin, then leave; each read enters and leaves; close from IDLE. */
 int memdb_pin_leave(memdb_pin *pin); /* ACTIVE -> IDLE: OK or REVOKED */

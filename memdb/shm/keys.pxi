@@ -245,7 +245,7 @@ cdef object _read_element(c_key_reader *reader, const c_key_item *item, const ui
     if kind == C_KEY_BOOL:
         return bool(item.boolean)
     if kind == C_KEY_UUID:
-        return _UUID(bytes=c_bytes_of(<const char *>item.span, 16))
+        return uuid_made(<const uint8_t *>item.span)
     if kind == C_KEY_DATETIME:
         try:
             return _EPOCH + _timedelta(microseconds=item.int64)

@@ -143,3 +143,42 @@ def entry_us(Reads source not None, key):
     ({'_id': 1}, 17, 0)
     """
     return source._entry(key)
+
+
+def guard(TxnHandle tx not None, key):
+    """Makes the commit fail if the value under a SpaceKey is written meanwhile, as a read does: at isolation ``snapshot`` too,
+    where reads are not validated.
+
+    Raises TypeError, ValueError, TransactionTooLarge, ClosedError. Cost: as ``get``.
+
+    >>> guard(tx, SpaceKey(b"\\x03people"))
+    """
+    cdef bytes stored = layer_key(key)
+    tx.begin_use()
+    try:
+        tx.keep_unchanged(stored)
+    finally:
+        tx.end_use()
+
+
+def discard_range(TxnHandle tx not None, start, stop):
+    """Deletes what lies between two SpaceKeys when the transaction commits, also what others put there until then. Reads
+    nothing, so nothing there can make the commit fail at isolation ``serializable``.
+
+    Raises TypeError, ValueError, TransactionTooLarge, ReadOnlyError, ClosedError. Cost: none until the commit; above 64 separate
+    ranges in one transaction, a walk over the range.
+
+    >>> discard_range(tx, SpaceKey(b"\\x04\\x01"), SpaceKey(b"\\x04\\x02"))
+    """
+    cdef Bounds bounds
+    cdef list found
+    if type(start) is not SpaceKey:
+        check_space_range(start, stop, None)
+    tx.begin_write()
+    try:
+        bounds = make_bounds(start, stop, None)
+        if not bounds.empty and not tx.cut(bounds.start, bounds.stop):
+            found = make_txn_scan(tx, SCAN_KEYS, bounds, False, None).stored_keys()
+            tx.put_all(found, [_DELETED] * len(found))
+    finally:
+        tx.end_use()

@@ -287,3 +287,50 @@ int memdb_store_count(memdb_pin *pin, const void *start, size_t start_len, const
         position = 0;
     }
 }
+
+/* ---------------------------------------------------------------- cutting ------------------------------ */
+
+/* Does the range end before this block? */
+static bool beyond(const memdb_node_at *node, const void *stop, size_t stop_len)
+{
+    memdb_probe high = memdb_probe_of(stop, stop_len);
+    return stop_len && memdb_stored_compare(node->lower, node->lower_len, &high) >= 0;
+}
+
+int memdb_store_split(memdb_pin *pin, const void *start, size_t start_len, const void *stop, size_t stop_len, uint64_t every,
+                      uint32_t max_cuts, uint8_t *out, size_t cap, uint32_t *cuts, size_t *used, uint64_t *keys, bool *ended)
+{
+    memdb_probe low = memdb_probe_of(start, start_len);
+    memdb_leaf leaf;
+    memdb_node_at node;
+    uint64_t part = 0;
+    *cuts = 0, *used = 0, *keys = 0, *ended = false;
+    if (memdb_list_descend(&pin->view, &low, false, NULL, &leaf) != MEMDB_OK)
+        return MEMDB_DAMAGED;
+    for (;;) {
+        part += leaf.count;
+        *keys += leaf.count;
+        if (leaf.next == 0) {
+            *ended = true;
+            return MEMDB_OK;
+        }
+        if (!rises(&pin->view, leaf.node, leaf.next) || !memdb_node_open(&pin->view, leaf.next, &node))
+            return MEMDB_DAMAGED;
+        if (beyond(&node, stop, stop_len)) {
+            *ended = true;
+            return MEMDB_OK;
+        }
+        if (part >= every) {
+            if (4 + (size_t)node.lower_len > cap - *used)
+                return *cuts ? MEMDB_OK : MEMDB_BUFFER;
+            memcpy(out + *used, &node.lower_len, 4);
+            memdb_copy_out(out + *used + 4, node.lower, node.lower_len);
+            *used += 4 + (size_t)node.lower_len;
+            part = 0;
+            if (++*cuts == max_cuts)
+                return MEMDB_OK;
+        }
+        if (!memdb_leaf_of(&pin->view, leaf.next, &leaf))
+            return MEMDB_DAMAGED;
+    }
+}

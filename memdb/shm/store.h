@@ -62,6 +62,13 @@ void memdb_scan_clear(memdb_scan *scan);
 /* Keys in [start, stop) visible at the pin; step-limited walk, no copying. For len of a snapshot and checks. */
 int memdb_store_count(memdb_pin *pin, const void *start, size_t start_len, const void *stop, size_t stop_len, uint64_t *count);
 
+/* Where to cut [start, stop) into parts of about `every` keys of any time (one leaf block more at most): into `out` lower bounds of
+ * blocks, each as {u32 len, bytes}, rising, strictly inside the range; max_cuts of them at most. *cuts: how many; *used: bytes. *keys: those
+ * of the blocks that were walked; *ended: the walk came to the end of the range. Walks headers, touches no key. OK; DAMAGED; BUFFER: not one
+ * found room. */
+int memdb_store_split(memdb_pin *pin, const void *start, size_t start_len, const void *stop, size_t stop_len, uint64_t every,
+                      uint32_t max_cuts, uint8_t *out, size_t cap, uint32_t *cuts, size_t *used, uint64_t *keys, bool *ended);
+
 /* Live keys of a space, of the newest published state, at time now_us (memdb_view_time): OK. AGAIN: some may have expired and are not
  * reaped yet; memdb_store_count at a pin says how many. Any thread, no pin needed. */
 int memdb_store_quick_count(const memdb_view *view, unsigned space, uint64_t now_us, uint64_t *count);

@@ -2,7 +2,7 @@
 #
 # Invariants:
 #  - What a transaction read can be told from `reads`, `ranges` and `least_us` alone; a key in `writes`, or in a gap, adds
-#    nothing to them. (Isolation "snapshot" notes no reads: its commit looks at what it writes.)
+#    nothing to them. (Isolation "snapshot" notes no reads but what a layer guards: its commit looks at what it writes.)
 #  - `writes` and `gaps` are what the commit does, gaps first: a key that is in both was written after its range was deleted.
 #  - OwnWrite objects and lists of gaps are never changed once they are in place, so savepoints and iterators share them.
 #  - Every call stands between begin_use and end_use: another thread that comes while one is inside gets an error, since
@@ -213,6 +213,21 @@ cdef class TxnState(Reads):
         if self.serializable:
             self.note_read(stored, found.lsn if rc == C_OK else 0, found.expires_us if rc == C_OK else 0)
         return rc
+
+    cdef int keep_unchanged(self, bytes stored) except -1:
+        """The commit is judged by this key too, whatever the isolation. Only what may not change is in `reads` at "snapshot"."""
+        cdef c_found found
+        cdef uint64_t cost
+        cdef int rc
+        if stored in self.reads:
+            return 0
+        rc = self.look(stored, False, &found, NULL, NULL)
+        if not self.serializable:
+            cost = POINT_HEADER + <uint64_t>PyBytes_GET_SIZE(stored)
+            self.check_room(self.size + cost)
+            self.size += cost
+        self.note_read(stored, found.lsn if rc == C_OK else 0, found.expires_us if rc == C_OK else 0)
+        return 0
 
     cdef int note_read(self, bytes stored, uint64_t lsn, uint64_t expires_us) except -1:
         self.reads[stored] = lsn

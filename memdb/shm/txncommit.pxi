@@ -190,7 +190,9 @@ cdef class TxnCommit(TxnState):
         cdef list ranges
         cdef uint64_t room = self.handle.max_transaction - self.size
         if not self.serializable:  # cost() has made room for all of these
-            return self.put_section(ops, self.versions_of_writes(), self.gaps or [])
+            points = self.versions_of_writes()
+            points.update(self.reads)
+            return self.put_section(ops, points, self.gaps or [])
         points, ranges = self.reads, merged(read_bounds(self.ranges), C_READ_RANGES_MAX)
         if not points and not ranges:
             return None
@@ -291,9 +293,10 @@ cdef class TxnCommit(TxnState):
             while len(keys) < NAME_CHANGED and (scan.left > 0 or scan.more()):
                 item = scan.batch.out + scan.at
                 version = (<uint64_t *>item)[1]
-                key = scan.take()
+                key = c_bytes_of(<const char *>item + ITEM_HEADER, <Py_ssize_t>(<uint32_t *>item)[0])
+                scan.take()
                 if version == winner:
-                    keys.append(key)
+                    keys.append(key_named(key))
         except SnapshotExpired:
             pass  # the range is named in the text
         scan.close()

@@ -5,10 +5,9 @@
 #  - The buffer object keeps the mappings alive, so a view outlives its snapshot, its handle and its generation.
 #  - A child of a fork has the arena's bytes where its parent's views show them, and never touches the parent's hazards.
 
-cdef class SnapshotHandle(Reads):
+cdef class SnapshotHandle(Lender):
     """A pin on the newest state at the time it was made. The base of ``memdb.Snapshot``."""
 
-    cdef PinRef pin
     cdef object count_known
 
     def __init__(self, Handle handle not None):

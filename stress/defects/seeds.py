@@ -1,7 +1,15 @@
 """All seeded defects, in the order in which a run tries them: Python first, then the kernel's, then its
 orders."""
 
-from stress.defects import seeds_commit, seeds_engine, seeds_kernel, seeds_log, seeds_orders
+from stress.defects import (
+    seeds_commit,
+    seeds_engine,
+    seeds_kernel,
+    seeds_log,
+    seeds_models,
+    seeds_orders,
+    seeds_queries,
+)
 from stress.defects.seeds_control import CONTROLS
 
 __all__ = ["ALL", "CONTROLS"]
@@ -9,6 +17,8 @@ __all__ = ["ALL", "CONTROLS"]
 ALL = (
     *seeds_log.SEEDS,
     *seeds_engine.SEEDS,
+    *seeds_queries.SEEDS,
+    *seeds_models.SEEDS,
     *seeds_commit.SEEDS,
     *seeds_kernel.SEEDS,
     *seeds_orders.SEEDS,

@@ -148,15 +148,22 @@ SEEDS = (
     ),
     Defect(
         "client-writes-system-keys",
-        "rule K2: a client writes the mapping only",
+        "rule K2: a client names keys of the mapping and of the layers only",
         (
             Change(
                 _STAGE,
-                "space >= 1 && space < MEMDB_SPACES : space == MEMDB_SPACE_PLAIN;\n",
-                "space >= 1 && space < MEMDB_SPACES : space >= 1;\n",
+                "    return space == MEMDB_SPACE_PLAIN || space == MEMDB_SPACE_CATALOGUE || "
+                "space == MEMDB_SPACE_COLLECTIONS;\n",
+                "    return space >= 1 && space < MEMDB_SPACES;\n",
             ),
         ),
         ("ctest test_commit plain",),
+    ),
+    Defect(
+        "reads-drawn-together-over-spaces",
+        "rule K2: a range lies in one space",
+        (Change("memdb/shm/txncommit.pxi", "spaces.setdefault(start[:1], [])", 'spaces.setdefault(b"", [])'),),
+        ("pytest tests/layering/test_isolation.py::test_the_whole_of_neighbouring_spaces",),
     ),
     # ----------------------------------------------------------------------------------------- validation
     Defect(

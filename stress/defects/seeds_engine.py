@@ -7,6 +7,7 @@ _ENGINE = "memdb/durability/engine.py"
 _TEST_ENGINE = "pytest tests/durability/test_engine.py::"
 _TEST_PRESSURE = "pytest tests/durability/test_pressure.py::"
 _TEST_GROUP = "pytest tests/actors/test_group.py::"
+_TEST_POOL = "pytest tests/pool/test_pool.py::"
 
 SEEDS = (
     Defect(
@@ -183,5 +184,17 @@ SEEDS = (
             ),
         ),
         (_TEST_ENGINE + "test_a_failed_write_or_sync_is_final_and_the_way_back_leads_to_new_files",),
+    ),
+    Defect(
+        "answers-of-readers-believed",
+        "a reader's answer counts only if the client's own snapshot stands when it is there",
+        (Change("memdb/pool.py", "                    self._snapshot._stands()\n", ""),),
+        (_TEST_POOL + "test_a_revoked_snapshot_is_expired_whatever_the_readers_found",),
+    ),
+    Defect(
+        "readers-work-for-the-dead",
+        "a client that dies sets its readers free, also in the middle of a regular expression",
+        (Change("memdb/actors/reader.py", "signal.signal(signal.SIGALRM, self._look)", "pass"),),
+        (_TEST_POOL + "test_a_client_that_dies_sets_its_reader_free",),
     ),
 )

@@ -268,6 +268,37 @@ static void test_departure_and_closed_intake(void)
     rig_end(&rig);
 }
 
+/* A client names keys of the mapping and of the layers, and ranges within one of them. */
+static void test_spaces(void)
+{
+    struct rig rig;
+    rig_start(&rig);
+    struct memdb_lease *lease = rig_join(&rig, 1);
+    static struct payload payload;
+    uint64_t request = 0;
+    for (unsigned space = 0; space <= MEMDB_SPACES; space++) {
+        int allowed = space == MEMDB_SPACE_PLAIN || space == MEMDB_SPACE_CATALOGUE || space == MEMDB_SPACE_COLLECTIONS;
+        payload_begin(&payload);
+        payload_op(&payload, SET, 0, "k", "1", 0);
+        payload.bytes[16] = (uint8_t)space; /* the key's first byte */
+        CHECK_EQUAL(rig_submit(&rig, lease, MEMDB_ENTRY_COMMIT, ++request, OS, 0, &payload), MEMDB_OK);
+        step(&rig);
+        CHECK_EQUAL((unsigned)rig_status(lease, request), (unsigned)(allowed ? MEMDB_OK : MEMDB_INVALID));
+    }
+    static const char *const stops[] = {"\4", "\3z", "\5", "\4z", "\1z"}; /* of a range that begins in space 3 */
+    static const int sound[] = {1, 1, 0, 0, 0};
+    for (unsigned i = 0; i < 5; i++) {
+        payload_begin(&payload);
+        payload_op(&payload, MEMDB_OP_DELETE_RANGE, 0, "a", stops[i], 0);
+        payload.bytes[16] = MEMDB_SPACE_CATALOGUE;
+        CHECK_EQUAL(rig_submit(&rig, lease, MEMDB_ENTRY_COMMIT, ++request, OS, 0, &payload), MEMDB_OK);
+        step(&rig);
+        CHECK_EQUAL((unsigned)rig_status(lease, request) == (unsigned)MEMDB_INVALID, !sound[i]);
+    }
+    munmap(lease, sizeof *lease);
+    rig_end(&rig);
+}
+
 static void test_refusals(void)
 {
     struct rig rig;
@@ -471,6 +502,7 @@ int main(void)
     test_staging_is_bounded();
     test_withdraw_and_departure();
     test_departure_and_closed_intake();
+    test_spaces();
     test_refusals();
     test_many_ranges();
     test_hostile_client();

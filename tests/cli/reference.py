@@ -50,6 +50,8 @@ def _wrapped(text: str) -> str:
 
 
 def _argument(argument: click.Argument) -> str:
+    if argument.metavar:
+        return argument.metavar
     name = (argument.name or "").upper()
     return name if argument.required else f"[{name}]"
 

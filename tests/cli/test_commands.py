@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from program import COMMAND, environment
 
 import memdb
 from memdb import errors as memdb_errors
+from memdb import layering, values
 from memdb.cli import errors
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -140,6 +142,35 @@ def test_dumps_need_no_engine(cli: Run, data: str, tmp_path: Path) -> None:
     segment = sorted((tmp_path / data / "wal").glob("*.log"))[0]
     assert cli("wal", "dump", str(segment), "--limit", "1").returncode == errors.OK
     assert json.loads(cli("stop", data, "--json").stdout) == {"stopped": False}
+
+
+def test_dumps_name_the_keys_of_collections(cli: Run, data: str, tmp_path: Path) -> None:
+    document, entry = b"\x04\0\0\0\x01\0\0\x15\x07", b"\x04\0\0\0\x01\0\x02 Rome\0\x01\x15\x07"
+    with memdb.open(tmp_path / data, linger=0) as db, db.transaction() as tx:
+        items = [
+            (b"\x03\x02people\0", {"id": 1}),
+            (document, {"_id": 7}),
+            (entry, b"\x15\x07"),
+            (b"\x04odd", 1),
+        ]
+        layering.put_many(tx, [(key, values.encode(value), 0) for key, value in items])
+    expected = [
+        ({"catalogue": "people"}, {"id": 1}),
+        ({"collection": 1, "id": 7}, {"_id": 7}),
+        (
+            {"collection": 1, "index": 2, "values": {"$bytes": "IFJvbWUAAQ=="}, "id": 7},
+            {"$bytes": base64.b64encode(b"\x15\x07").decode()},
+        ),
+    ]
+    rows = [json.loads(line) for line in cli("checkpoint", "dump", data, "--json").stdout.splitlines()]
+    found = [(row["key"], row["value"]) for row in rows if row["type"] == "item"]
+    assert [item for item in found if item in expected] == expected
+    assert ({"$bytes": base64.b64encode(b"\x04odd").decode()}, {"$bytes": "AQE="}) in found, "as it is"
+    rows = [json.loads(line) for line in cli("wal", "dump", data, "--json").stdout.splitlines()]
+    operations = [one for row in rows for one in row.get("operations") or ()]
+    assert [(one["key"], one["value"]) for one in operations[:3]] == expected
+    shown = cli("checkpoint", "dump", data).stdout
+    assert b"{'catalogue': 'people'}" in shown and b"'index': 2" in shown
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-from memdb.cli.unicode_data import characters, record
+from memdb.cli.unicode_data import characters, document
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
@@ -20,8 +20,9 @@ def test_every_named_character_is_there() -> None:
     assert characters(10) == known[:10]
 
 
-def test_a_record_is_what_unicodedata_says() -> None:
-    assert record("½") == {
+def test_a_document_is_what_unicodedata_says() -> None:
+    assert document("½") == {
+        "_id": "½",
         "name": "VULGAR FRACTION ONE HALF",
         "category": "No",
         "bidirectional": "ON",
@@ -31,7 +32,7 @@ def test_a_record_is_what_unicodedata_says() -> None:
         "decomposition": unicodedata.decomposition("½"),
         "numeric": 0.5,
     }
-    assert record("a")["upper"] == "A"
+    assert document("a")["upper"] == "A"
 
 
 def test_demo_loses_nothing(cli: Run) -> None:
@@ -40,6 +41,9 @@ def test_demo_loses_nothing(cli: Run) -> None:
     figures = json.loads(done.stdout)
     assert figures["good"] and figures["lost"] == 0 and figures["wrong_reads"] == 0
     assert figures["records"] == figures["verified"] == 20000
+    asked = {json.dumps(one["filter"]): one for one in figures["queries"]}
+    assert asked['{"name": "SNOWMAN"}']["found"] == 1 and asked['{"category": "Sc"}']["found"] > 10
+    assert all(one["index"] and one["documents_examined"] < 1000 for one in asked.values())
     assert (
         figures["reads_without_writer"] > 0 and figures["write_pause"] > 0 and figures["recovery_seconds"] > 0
     )
@@ -49,18 +53,18 @@ def test_demo_in_a_named_directory_prints_its_table(cli: Run, tmp_path: Path) ->
     done = cli("demo", "characters", "--limit", "5000")
     assert done.returncode == 0, done.stderr.decode()
     for word in (
-        "records",
+        "documents",
         "reads",
         "slowest read",
         "pause",
         "recovery time",
-        "bytes a record",
+        "bytes a document",
+        "SNOWMAN",
         "Nothing was lost",
+        "memdb find characters characters",
     ):
         assert word in done.stdout.decode()
-    assert (
-        json.loads(cli("get", "characters", "A", "--json").stdout)["value"]["name"]
-        == "LATIN CAPITAL LETTER A"
-    )
+    asked = cli("find", "characters", "characters", '{"name": "LATIN CAPITAL LETTER A"}', "--json")
+    assert json.loads(asked.stdout)["_id"] == "A"
     assert cli("demo", "characters").returncode == 2
     cli("stop", "characters")

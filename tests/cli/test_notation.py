@@ -131,3 +131,54 @@ def test_json_tells_values_apart(one: Any, other: Any) -> None:
     assert json.loads(first) == notation.to_json(one)
     if first == second:
         assert one == other and type(one) is type(other)
+
+
+MOMENTS: Any = st.datetimes(
+    timezones=st.sampled_from([datetime.UTC, datetime.timezone(datetime.timedelta(hours=5, minutes=30))])
+) | st.datetimes(
+    min_value=datetime.datetime(1950, 1, 1),
+    timezones=st.just(zoneinfo.ZoneInfo("Europe/Berlin")),
+    allow_imaginary=False,
+)
+
+
+@given(
+    VALUES
+    | st.lists(MOMENTS)
+    | st.sets(st.integers())
+    | st.frozensets(st.text())
+    | st.complex_numbers(allow_nan=False)
+)
+def test_tagged_json_is_read_as_what_was_written(value: Any) -> None:
+    found = notation.from_json(json.loads(notation.dumps(value)))
+    assert found == value and notation.dumps(found) == notation.dumps(value)  # a fold is not in the text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"$datetime": "x", "zone": "y"}, {"$uuid": "x"}, {"$set": [1]}, {"$": 1}, {"$bytes": {"$uuid": "x"}}],
+)
+def test_maps_that_look_like_tags_come_back(value: Any) -> None:
+    assert notation.from_json(json.loads(notation.dumps(value))) == value
+
+
+def test_operators_are_no_tags() -> None:
+    changes = {"$set": {"a": 1}, "$unset": {"b": ""}}
+    assert notation.from_json(changes) == changes
+    for operators in (
+        {"$set": {"a": 1}},
+        {"age": {"$gt": 5}},
+        {"$and": [{"a": 1}]},
+        {"a": {"$type": "date"}},
+    ):
+        assert notation.from_json(operators) == operators
+    assert notation.from_json({"a": {"$gt": {"$decimal": "1.10"}}}) == {"a": {"$gt": decimal.Decimal("1.10")}}
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": {"$uuid": "x"}}', '{"a": {"$bytes": "!"}}', '{"$decimal": "x"}', "[1]", "x", "[" * 5000,
+             '{"a": {"$datetime": "2026-01-01T00:00:00", "zone": "No/Where"}}'],
+)  # fmt: skip
+def test_documents_that_are_none(text: str) -> None:
+    with pytest.raises(notation.NotationError):
+        notation.parse_document(text, "DOCUMENT")

@@ -74,16 +74,25 @@ def _same_shape(example: Any, actual: Any, at: str = "$") -> None:
 
 _ARGUMENTS = {
     "check": ["data"],
+    "collections": ["data"],
     "compact": ["data"],
     "delete": ["data", "user:2"],
+    "delete-where": ["data", "people", '{"_id": "bob"}'],
     "doctor": ["data"],
+    "drop-collection": ["data", "people"],
+    "explain": ["data", "people", '{"age": {"$gte": 18}}'],
+    "find": ["data", "people"],
     "gc": ["data"],
     "get": ["data", "user:1"],
+    "index": ["data", "people"],
     "info": ["data"],
+    "insert": ["data", "people", '{"_id": "eve"}'],
     "readers": ["data"],
+    "rename-collection": ["data", "people", "persons"],
     "scan": ["data", "--prefix", "user:1"],
     "set": ["data", "user:1", "{}"],
     "top": ["data", "--once", "--interval", "0.05", "--probe"],
+    "update-where": ["data", "people", "{}", '{"age": 26}'],
 }
 
 
@@ -91,6 +100,9 @@ _ARGUMENTS = {
 def test_json_has_the_shape_of_the_page(cli: Run, data: str, tmp_path: Path, name: str) -> None:
     with memdb.open(tmp_path / data) as db, db.snapshot():
         db.update({"user:1": {"name": "Alice"}, "user:2": 2})
+        people = db.collection("people")
+        people.insert({"_id": "bob", "name": "Bob", "age": 25})
+        people.create_index("age")
         (tmp_path / data / "MANIFEST.tmp").write_bytes(b"half")  # for gc to speak of
         done = cli(*name.split(), *_ARGUMENTS[name], "--json")
     assert done.returncode == errors.OK, done.stderr

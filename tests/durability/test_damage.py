@@ -338,7 +338,7 @@ def test_a_segment_continues_the_one_below_the_checkpoint() -> None:
 
 
 def test_a_database_of_which_until_damage_left_nothing_goes_on_from_the_beginning() -> None:
-    """It was refused after the next crash: no checkpoint, and a log that does not go back to the beginning."""
+    """It was refused after the next crash: the log, it said, does not go back to the beginning."""
     machine = written()
     machine.files.damage(SEGMENT, kernel.SEGMENT_HEADER + 55)  # in the record that links it
     empty = machine.reboot(options=options(recovery="until_damage")).start()

@@ -1,0 +1,83 @@
+"""What a layer asks of a transaction besides reading and writing: a key that must not change, a range that
+goes unread."""
+
+from typing import Any
+
+import pytest
+
+import memdb
+from memdb.layering import SpaceKey, discard_range, guard
+
+DEFINITION = SpaceKey(b"\x03definition")
+ONE, TWO, END = (SpaceKey(b"\x04" + last) for last in (b"one", b"two", b"zzz"))
+
+
+@pytest.mark.parametrize("isolation", ["serializable", "snapshot"])
+@pytest.mark.parametrize("change", ["set", "delete", "create"])
+def test_a_guarded_key_decides_about_the_commit(db: memdb.Database, isolation: Any, change: str) -> None:
+    if change != "create":
+        db[DEFINITION] = 1
+    tx = db.transaction(isolation=isolation)
+    guard(tx, DEFINITION)
+    tx[ONE] = 1
+    if change == "delete":
+        del db[DEFINITION]
+    else:
+        db[DEFINITION] = 2
+    with pytest.raises(memdb.ConflictError) as caught:
+        tx.commit()
+    assert caught.value.keys == (DEFINITION,) and ONE not in db
+
+
+@pytest.mark.parametrize("isolation", ["serializable", "snapshot"])
+def test_a_guarded_key_that_stays_is_no_reason(db: memdb.Database, isolation: Any) -> None:
+    db[DEFINITION] = 1
+    with db.transaction(isolation=isolation) as tx:
+        guard(tx, DEFINITION)
+        guard(tx, DEFINITION)
+        tx[ONE] = 1
+        db[TWO] = 2
+    assert db[ONE] == 1
+    with db.transaction(isolation=isolation) as tx:
+        guard(tx, DEFINITION)
+        tx[DEFINITION] = 2  # its own write
+    assert db[DEFINITION] == 2
+
+
+def test_what_is_read_at_isolation_snapshot_still_decides_nothing(db: memdb.Database) -> None:
+    db[ONE] = 1
+    with db.transaction(isolation="snapshot") as tx:
+        guard(tx, DEFINITION)
+        assert tx[ONE] == 1
+        tx[TWO] = 2
+        db[ONE] = 3
+    assert db.get_many([ONE, TWO]) == [3, 2]
+
+
+def test_a_range_is_discarded_with_what_others_put_there(db: memdb.Database) -> None:
+    db[ONE] = 1
+    with db.transaction() as tx:
+        discard_range(tx, ONE, END)
+        assert list(tx.range(ONE, END)) == []
+        tx[ONE] = 5
+        db[TWO] = 2
+    assert list(db.range(ONE, END)) == [(ONE.stored, 5)]
+
+
+def test_discarding_can_be_taken_back(db: memdb.Database) -> None:
+    db[ONE] = 1
+    with db.transaction() as tx:
+        before = tx.savepoint()
+        discard_range(tx, ONE, END)
+        tx.rollback_to(before)
+    assert db[ONE] == 1
+
+
+def test_what_is_no_key_of_a_layer_is_refused(db: memdb.Database) -> None:
+    with db.transaction() as tx:
+        with pytest.raises(TypeError):
+            guard(tx, "plain")  # type: ignore[arg-type]
+        with pytest.raises(ValueError):
+            discard_range(tx, "a", "b")  # type: ignore[arg-type]
+        with pytest.raises(ValueError):
+            discard_range(tx, DEFINITION, END)
