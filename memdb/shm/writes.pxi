@@ -246,9 +246,12 @@ cdef class Handle(Attached):
         if status == C_STOPPED:
             self.reattach()
             return False
-        if status == C_READ_ONLY and flight.refusals < REFUSALS and self._attachment.why_read_only() is None:
+        if status == C_READ_ONLY:
+            why = self._attachment.why_read_only()  # asked once: it may be over when it is asked again
+            if why is not None or flight.refusals == REFUSALS:
+                raise why or self.not_taken()
             flight.refusals += 1
-            return False  # by now it takes writes again
+            return False
         raise self.refusal(client, number, &flight.out)
 
     cdef int leave_group(self, Flight flight) except -1:
@@ -315,11 +318,11 @@ cdef class Handle(Attached):
 
     cdef object no_writes(self):
         """Why the engine took no write, as it tells itself."""
-        why = self._attachment.why_read_only()
-        if why is None:
-            why = ReadOnlyError("the engine refused the write while its log had failed or its disk was full, and takes writes "
-                                "again since: this one is certainly not done; try again")
-        return why
+        return self._attachment.why_read_only() or self.not_taken()
+
+    cdef object not_taken(self):
+        return ReadOnlyError("the engine refused the write while its log had failed or its disk was full, and takes writes "
+                             "again since: this one is certainly not done; try again")
 
     cdef int give_up(self, Flight flight, bint sent) except -1:
         """Patience is over, or no writer comes back: raises, unless the commit turns out to be done."""
@@ -361,8 +364,6 @@ cdef class Handle(Attached):
             unknown = self.unknown(client, number, f"because the log failed meanwhile: {why}")
             unknown.__cause__ = told
             return unknown
-        if status == C_READ_ONLY:
-            return self.no_writes()
         if status == C_UNKNOWN:
             return self.unknown(client, number, "because the record of its outcome is gone")
         return Error(f"the writer refused the write as malformed (status {status}, detail {out.detail}); client and engine may "

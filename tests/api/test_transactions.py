@@ -4,9 +4,9 @@ import copy
 import os
 import pickle
 import threading
-import uuid
 from collections.abc import Callable, Iterator, MutableMapping
 from datetime import datetime, timedelta, tzinfo
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -544,20 +544,19 @@ def test_an_iterator_that_is_closed_while_it_decodes(
     db: memdb.Database, tx: memdb.Transaction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Decoding may let another thread in. What is at hand is decoded to its end all the same."""
-    key = ("m", uuid.UUID(int=7), "t" * 200)
-    db.update({("m", n): "other" * 10 for n in range(20)} | {key: 1})
-    make = uuid.UUID.__init__
+    key = ("m", 99, "t" * 200)
+    db.update({("m", n): "other" * 10 for n in range(20)} | {key: Decimal("1.5")})
 
-    def closing(self: uuid.UUID, *arguments: Any, **named: Any) -> None:
-        make(self, *arguments, **named)
+    def closing(text: str) -> Decimal:
         scan.close()
+        monkeypatch.undo()
         assert len(list(db.values())) == 24, "what the iterator would give back is used again"
+        return Decimal(text)
 
     with db.transaction() as reader:
         scan = iter(reader.range(prefix=("m",), reverse=True))
-        monkeypatch.setattr(uuid.UUID, "__init__", closing)
-        assert next(scan) == (key, 1)
-        monkeypatch.undo()
+        monkeypatch.setattr("memdb.values.Decimal", closing)
+        assert next(scan) == (key, Decimal("1.5"))
         assert list(scan) == []
 
 
