@@ -30,7 +30,7 @@ from memdb import attach as _attach
 from memdb.actors import wire
 from memdb.actors.wire import Message
 
-__all__ = ["Evaluate", "Lender", "Task", "count", "scan"]
+__all__ = ["Evaluate", "Lender", "Task", "count", "has_readers", "scan"]
 
 Evaluate = Callable[[bytes], bytes | None]
 
@@ -68,25 +68,45 @@ class Task:
     make: Callable[[bytes], Evaluate]
 
 
+def has_readers(snapshot: Lender) -> bool:
+    """Whether the group of a snapshot has a pool of readers (``query_workers`` above 0)."""
+    attachment = _attach.attachment_of(snapshot._lending()[0])
+    return attachment is not None and attachment.options.query_workers > 0
+
+
 def scan(
-    snapshot: Lender, task: Task, start: bytes, stop: bytes, *, limit: int | None = None, ordered: bool = True
+    snapshot: Lender,
+    task: Task,
+    start: bytes,
+    stop: bytes,
+    *,
+    limit: int | None = None,
+    ordered: bool = True,
+    looked: Callable[[int], object] | None = None,
 ) -> Iterator[bytes]:
     """What ``task`` answers for the stored keys in [start, stop), as ``snapshot`` sees them.
 
     Evaluated by the group's readers, where it has some (``query_workers``) and the range is worth it, else
-    here. In the order of keys, or, if not ``ordered``, as it comes. ``limit``: answers at most. Raises
-    SnapshotExpired, ClosedError, ForkedHandleError, CorruptionError, and what the task raises here. Cost:
-    that of the evaluations divided by the readers, and about 2 µs an answer.
+    here. In the order of keys, or, if not ``ordered``, as it comes. ``limit``: answers at most; ``looked`` is
+    told, piece by piece, how many values were evaluated. Raises SnapshotExpired, ClosedError,
+    ForkedHandleError, CorruptionError, and what the task raises here. Cost: that of the evaluations divided
+    by the readers, and about 2 µs an answer.
     """
     left = (1 << 62) if limit is None else limit
     if left <= 0:
         return
     work = _Scan(snapshot, task, start, stop, limit=left, ordered=ordered, counts=False)
+    told = 0
     for found in work.batches():
+        if looked is not None:
+            looked(work.looked - told)
+            told = work.looked
         yield from found[:left]
         left -= len(found)
         if left <= 0:
-            return
+            break
+    if looked is not None:
+        looked(work.looked - told)
 
 
 def count(snapshot: Lender, task: Task, start: bytes, stop: bytes) -> int:
@@ -214,6 +234,7 @@ class _Scan:
         self._exhausted = start >= stop
         self._parts: deque[_Part] = deque()
         self._waiting_bytes = 0
+        self.looked = 0  # values that were evaluated, so far as is known
         self._lanes: list[_Lane] = []
         self._attachment = _attach.attachment_of(client)
 
@@ -296,6 +317,7 @@ class _Scan:
     def _alone(self, part: _Part) -> Iterator[Any]:
         evaluate = self._task.make(self._task.arguments)
         for stored in self._snapshot._stored(part.start, part.stop, _ALONE_KEYS, _ALONE_BYTES):
+            self.looked += len(stored)
             yield [answer for one in stored if (answer := evaluate(one)) is not None]
 
     # ---------------------------------------------------------------------------------------- readers
@@ -390,6 +412,7 @@ class _Scan:
         if not lane.parts or answer.get("id") != lane.answered:
             raise wire.Disconnected("an answer to nothing that was asked")
         part = lane.parts[0]
+        self.looked += answer.get("looked", 0)
         if answer.get("found"):
             part.found.append((answer["found"], size))
             self._waiting_bytes += size

@@ -271,7 +271,8 @@ class _Reader:
         resume = part.start if connection.work is None else connection.work.batches.resume
         try:
             work = connection.work or self._begin(connection)
-            found = self._evaluate(connection, next(work.batches, []))
+            stored = next(work.batches, [])
+            found = self._evaluate(connection, stored)
         except (BlockingIOError, errors.SnapshotExpired) as error:
             self._refuse(connection, part, resume, str(error))
         except _FAILURES as error:
@@ -280,7 +281,7 @@ class _Reader:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self._refuse(connection, part, resume, str(cut))
         else:
-            self._found(connection, work, found)
+            self._found(connection, work, found, len(stored))
 
     def _begin(self, connection: _Connection) -> _Work:
         part = connection.parts[0]
@@ -325,13 +326,14 @@ class _Reader:
             raise _Cut("its client has gone")
         raise _Cut(f"{BATCH_KEYS} values at most took more than {BATCH_SECONDS:g} s of processor time")
 
-    def _found(self, connection: _Connection, work: _Work, found: list[bytes]) -> None:
+    def _found(self, connection: _Connection, work: _Work, found: list[bytes], looked: int) -> None:
         found = found[: work.left]
         work.left -= len(found)
         done = work.batches.done or work.left == 0
         answer = {
             "id": work.part.number,
             "found": len(found) if work.part.counts else found,
+            "looked": looked,
             "resume": work.batches.resume,
             "done": done,
         }

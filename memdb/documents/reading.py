@@ -12,17 +12,20 @@ Invariants:
 """
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 from memdb import layering
-from memdb.documents import keyspace
+from memdb.documents import keyspace, parallel
 from memdb.documents.catalogue import Definition, Source
 from memdb.documents.filters import Filter
 from memdb.documents.indexes import Index
 from memdb.documents.ordering import Order
+from memdb.documents.parallel import has_readers
 from memdb.documents.planner import Access
 from memdb.documents.storing import decode_document, read_documents
 from memdb.layering import SpaceKey
+from memdb.snapshot import Snapshot
 from memdb.transaction import Transaction
 
 __all__ = ["Counts", "Found", "read", "resumed"]
@@ -32,6 +35,7 @@ Matches = Callable[[dict[str, Any]], bool]
 
 _FIRST_BATCH: Final = 16
 _LARGEST_BATCH: Final = 256
+_ALONE: Final = 1024  # documents of a scan that are looked at before the readers are asked
 
 
 class Counts:
@@ -42,6 +46,10 @@ class Counts:
     def __init__(self) -> None:
         self.keys = 0
         self.documents = 0
+
+    def add_documents(self, number: int) -> None:
+        """As many more documents were looked at."""
+        self.documents += number
 
 
 def read(
@@ -55,6 +63,13 @@ def read(
     is_exact = (access.exact and not isinstance(source, Transaction)) or not filter.source
     matches = None if is_exact else filter.matches
     if access.index is None:
+        if (
+            matches is not None
+            and not access.reverse
+            and isinstance(source, Snapshot)
+            and has_readers(source)
+        ):
+            return _by_readers(source, definition, access, filter, counts)
         return _documents(source, definition, access, matches, counts)
     return _entries(source, name, definition, access, access.index, matches, counts)
 
@@ -71,6 +86,26 @@ def _documents(
                 document = decode_document(payload)
                 if matches is None or matches(document):
                     yield key[at:], document
+
+
+def _by_readers(
+    source: Snapshot, definition: Definition, access: Access, filter: Filter, counts: Counts
+) -> Iterator[Found]:
+    """Through the documents themselves: the first ones here, since many a query ends early, and the rest by
+    the readers of the pool."""
+    at = len(keyspace.document_prefix(definition.id))
+    for start, stop in access.ranges:
+        resume = None
+        with layering.scan_payloads(source, SpaceKey(start), SpaceKey(stop)) as scan:
+            for key, payload in islice(scan, _ALONE):
+                counts.documents += 1
+                document = decode_document(payload)
+                if filter.matches(document):
+                    yield key[at:], document
+                resume = key + b"\0"
+        if resume is not None:
+            for document in parallel.scan(source, resume, stop, filter.source, looked=counts.add_documents):
+                yield keyspace.id_bytes(document["_id"]), document
 
 
 def _entries(

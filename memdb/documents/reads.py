@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, cast, overload
 from uuid import UUID
 
 from memdb import layering
-from memdb.documents import building, grouping
+from memdb.documents import building, grouping, parallel
 from memdb.documents.base import Base
 from memdb.documents.catalogue import Definition
 from memdb.documents.cursor import Cursor, Plan, Query
@@ -17,12 +17,14 @@ from memdb.documents.filters import Filter, compile_filter
 from memdb.documents.keyspace import document_range, id_bytes
 from memdb.documents.ordering import Order
 from memdb.documents.pages import Page, place_of, token_of
+from memdb.documents.parallel import has_readers
 from memdb.documents.projection import compile_projection
 from memdb.documents.storing import decode_document, read_documents
 from memdb.errors import Error
 from memdb.info import Report
 from memdb.layering import SpaceKey, encode_ordered
 from memdb.sentinels import MISSING
+from memdb.snapshot import Snapshot
 from memdb.transaction import Transaction
 
 __all__ = ["Reads"]
@@ -238,6 +240,8 @@ class Reads(Base[T]):
         access = run.access
         if access.exact and access.index is not None and not isinstance(source, Transaction):
             return sum(_keys(source, SpaceKey(start), SpaceKey(stop)) for start, stop in access.ranges)
+        if access.stage == "scan" and isinstance(source, Snapshot) and has_readers(source):
+            return sum(parallel.count(source, start, stop, filter.source) for start, stop in access.ranges)
         return sum(1 for _ in run.found())
 
     # ---- summaries

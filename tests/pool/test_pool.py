@@ -37,14 +37,14 @@ def fill(db: memdb.Database, count: int = DOCUMENTS, padding: int = 0) -> None:
 
 def alone(snapshot: memdb.Snapshot, filter: dict[str, Any] | None = None) -> list[bytes]:
     """What the caller finds without any reader."""
-    task = parallel._task(filter, None)
+    task = parallel._task(filter or {})
     evaluate = task.make(task.arguments)
     stored = (one for batch in snapshot._stored(FIRST, LAST, 100, 1 << 16) for one in batch)
     return [one for one in stored if evaluate(one) is not None]
 
 
 def scan(snapshot: memdb.Snapshot, filter: dict[str, Any] | None = None, **options: Any) -> Iterator[bytes]:
-    return parallel.scan(snapshot, FIRST, LAST, filter, **options)
+    return pool.scan(snapshot, parallel._task(filter or {}), FIRST, LAST, **options)
 
 
 def pids(db: memdb.Database) -> dict[str, int]:
@@ -137,20 +137,20 @@ def test_it_finds_what_the_caller_finds_while_others_write(
     assert by_readers == []
 
 
-def test_limits_projections_and_parts_of_the_range(
-    served: memdb.Database, by_readers: list[pool._Part]
-) -> None:
+def test_limits_and_parts_of_the_range(served: memdb.Database, by_readers: list[pool._Part]) -> None:
     with served.snapshot() as snap:
         everything = alone(snap)
         assert list(scan(snap)) == everything
         assert list(scan(snap, limit=700)) == everything[:700]
         assert list(scan(snap, limit=0)) == []
         assert len(list(scan(snap, limit=5, ordered=False))) == 5
-        names = [values.decode(one) for one in scan(snap, {"age": 7}, project=["name"])]
-        assert names == [{"_id": i, "name": f"n{i}"} for i in range(7, DOCUMENTS, 100)]
+        looked: list[int] = []
+        names = [one["name"] for one in parallel.scan(snap, FIRST, LAST, {"age": 7}, looked=looked.append)]
+        assert names == [f"n{i}" for i in range(7, DOCUMENTS, 100)] and sum(looked) == DOCUMENTS
         low, high = key(333).stored, key(2777).stored
-        assert list(parallel.scan(snap, low, high, None)) == everything[333:2777]
-        assert list(parallel.scan(snap, high, low, None)) == []
+        task = parallel._task({})
+        assert list(pool.scan(snap, task, low, high)) == everything[333:2777]
+        assert list(pool.scan(snap, task, high, low)) == []
     assert by_readers == []
 
 
@@ -324,9 +324,7 @@ def test_a_slow_client_holds_up_nobody_and_no_memory(opened: Opener) -> None:
     fill(db, 2000, padding=5000)
     wait_until(lambda: all_can_be_had(db))
     with db.snapshot() as snap:
-        slow = pool._Scan(
-            snap, parallel._task(None, None), FIRST, LAST, limit=1 << 62, ordered=True, counts=False
-        )
+        slow = pool._Scan(snap, parallel._task({}), FIRST, LAST, limit=1 << 62, ordered=True, counts=False)
         batches = slow.batches()
         next(batches)
         assert list(scan(snap, OLD)) == alone(snap, OLD)
@@ -438,7 +436,7 @@ def test_an_evaluation_without_end_is_refused_and_done_by_who_asked(opened: Open
     wait_until(lambda: all_can_be_had(db))
     with db.snapshot() as snap:
         _, parity, generation, lsn, moment = snap._lending()
-        arguments = values.encode({"filter": {"bomb": {"$regex": "^(a|aa)+$"}}, "project": None})
+        arguments = values.encode({"bomb": {"$regex": "^(a|aa)+$"}})
         part = asked(parity=parity, generation=generation, lsn=lsn, time=moment, arguments=arguments)
         ((_, sock),) = db._attachment.reader_sockets(1, [])
         with sock:
