@@ -42,7 +42,7 @@ log = logging.getLogger("memdb")
 
 _REVOKED: Final = 3  # the state of a reader slot
 _CLOSE_WAIT: Final = 30.0  # seconds that the last close waits for an engine with linger=0 to end
-
+_REFUSED_WAIT: Final = 5.0  # seconds for the end of a group that could not begin to serve
 _READERS_WAIT: Final = 1.0  # seconds for sockets to readers
 
 _registry: dict[tuple[int, int], "Attachment"] = {}
@@ -401,6 +401,8 @@ class Attachment:
                 patience.saw(answer["status"])
                 answer = wire.receive(sock, buffer, fds, patience.deadline)
             if "error" in answer:
+                if answer.get("ends"):
+                    self._see_it_end(sock)
                 raise errors.from_wire(answer["error"]).of(self.path)
             return self._move_in(sock, answer, fds)
         except OSError as error:
@@ -410,6 +412,18 @@ class Attachment:
         finally:
             for fd in fds:
                 os.close(fd)
+
+    @staticmethod
+    def _see_it_end(sock: socket.socket) -> None:
+        """The group could not begin to serve: who acts on its error must not meet it any more."""
+        supervisor = wire.peer_pidfd(sock)
+        if supervisor is not None:
+            poll = select.poll()
+            poll.register(supervisor, select.POLLIN)
+            try:
+                poll.poll(_REFUSED_WAIT * 1000)
+            finally:
+                os.close(supervisor)
 
     @staticmethod
     def _decline(sock: socket.socket) -> None:

@@ -57,8 +57,9 @@ class Connection:
         if self.open and self._unread:
             self._door.loop.after(0, self._next)
 
-    def fail(self, error: errors.Error) -> None:
-        self.answer({"error": error.to_wire()})
+    def fail(self, error: errors.Error, *, ends: bool = False) -> None:
+        """Answers with an error; *ends*: the group ends with it."""
+        self.answer({"error": error.to_wire(), **({"ends": True} if ends else {})})
 
     def say(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """A message that does not end the present request."""

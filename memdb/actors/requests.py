@@ -88,13 +88,13 @@ class Requests:
         """Nobody who waits at the door can come in; False if nobody waits there."""
         joining, self._joining = self._joining, set()
         for connection in joining:
-            connection.fail(error)
+            connection.fail(error, ends=True)
         return bool(joining)
 
     def _hello(self, connection: Connection, request: Message) -> None:
-        refusal = _version_refusal(request) or self._group.refusal
+        refusal = self._group.refusal or _version_refusal(request)
         if refusal is not None:
-            connection.fail(refusal)
+            connection.fail(refusal, ends=refusal is self._group.refusal)
             return
         self._joining.add(connection)
         self._group.when_serving(lambda: self._let_in(connection, request), connection)
