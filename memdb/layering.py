@@ -16,12 +16,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from memdb import values
-from memdb.ordered import EMPTY_ARRAY, encode_compound, encode_ordered
+from memdb.ordered import EMPTY_ARRAY, encode_compound, encode_ordered, encode_ordered_column
 from memdb.shm._kernel import (
     SPACE_CATALOGUE,
     SPACE_COLLECTIONS,
     Reads,
     SpaceKey,
+    consecutive_uuids,
     decode_key,
     discard_range,
     entry_us,
@@ -29,8 +30,10 @@ from memdb.shm._kernel import (
     get_many,
     guard,
     pack_plain,
+    pack_plain_column,
     payloads,
     put,
+    put_columns,
     put_many,
     scan_payloads,
     unpack_plain,
@@ -43,10 +46,12 @@ __all__ = [
     "EMPTY_ARRAY",
     "Reads",
     "SpaceKey",
+    "consecutive_uuids",
     "discard_range",
     "encode_compound",
     "encode_document",
     "encode_ordered",
+    "encode_ordered_column",
     "entry_us",
     "expiry_us",
     "get_many",
@@ -54,8 +59,10 @@ __all__ = [
     "id_bytes",
     "id_of_bytes",
     "pack_plain",
+    "pack_plain_column",
     "payloads",
     "put",
+    "put_columns",
     "put_many",
     "scan_payloads",
     "unpack_plain",

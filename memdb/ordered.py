@@ -25,9 +25,17 @@ from uuid import UUID
 from memdb.errors import KeyTooLarge, UnsupportedType
 from memdb.sentinels import Missing
 from memdb.shm import _kernel
-from memdb.shm._kernel import EMPTY_ARRAY, EmptyArray, encode_compound, encode_ordered
+from memdb.shm._kernel import EMPTY_ARRAY, EmptyArray, encode_compound, encode_ordered, encode_ordered_column
 
-__all__ = ["EMPTY_ARRAY", "MAX_DEPTH", "check", "encode_compound", "encode_ordered", "spell"]
+__all__ = [
+    "EMPTY_ARRAY",
+    "MAX_DEPTH",
+    "check",
+    "encode_compound",
+    "encode_ordered",
+    "encode_ordered_column",
+    "spell",
+]
 
 MAX_DEPTH: Final = 512
 """Containers in each other, at most: as many as a value can have."""

@@ -99,19 +99,19 @@ class Collection(Reads[T]):
         2
         """
         given = _several(documents, "documents")
-        ids = iter(new_ids(len(given)))
-        dumped = given if self._adapter is None else map(self._adapter.dump, given)
-        prepared = [_identified(one, ids) for one in dumped]
+        dumped = given if self._adapter is None else list(map(self._adapter.dump, given))
+        fields, ids, are_new = _all_identified(dumped)
 
         def work(tx: Transaction) -> None:
             batch = self._batch(tx)
             expires_us = layering.expiry_us(tx, ttl)
-            for fields, id, is_new in prepared:
-                batch.insert(fields, id, expires_us, is_new=is_new)
+            if not all(are_new) or not batch.insert_all(fields, ids, expires_us):
+                for document, id, is_new in zip(fields, ids, are_new, strict=True):
+                    batch.insert(document, id, expires_us, is_new=is_new)
             batch.apply()
 
         self._write(work, tx, durability)
-        return [self._loaded(fields) for fields, _, _ in prepared]
+        return [self._loaded(document) for document in fields]
 
     # ---- changing one
 
@@ -440,6 +440,17 @@ def _identified(document: Any, ids: Any = None) -> tuple[dict[str, Any], bytes, 
     if is_new:
         id = fields["_id"] = new_id() if ids is None else next(ids)
     return fields, id_bytes(id), is_new
+
+
+def _all_identified(documents: list[Any]) -> tuple[list[dict[str, Any]], list[bytes], list[bool]]:
+    """As :func:`_identified`, of several, by columns."""
+    ids = new_ids(len(documents))
+    if all(type(one) is dict and "_id" not in one for one in documents):
+        fields = [{"_id": id, **one} for id, one in zip(ids, documents, strict=True)]
+        return fields, list(map(id_bytes, ids)), [True] * len(ids)
+    fresh = iter(ids)
+    found = [_identified(one, fresh) for one in documents]
+    return [one for one, _, _ in found], [id for _, id, _ in found], [is_new for _, _, is_new in found]
 
 
 def _several(given: Any, what: str) -> list[Any]:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Final
 from uuid import UUID, SafeUUID
 
+from memdb.layering import consecutive_uuids
+
 __all__ = ["new_id", "new_ids", "uuid_of"]
 
 _COUNTER_BITS: Final = 74  # what a version 7 leaves beside time, version and variant
@@ -58,6 +60,17 @@ class _Source:
         counter = self.counter
         return _uuid(self.milliseconds << 80 | (counter >> _LOW_BITS) << 64 | (counter & _LOW) | _FIXED)
 
+    def several(self, now: int, count: int) -> list[UUID]:
+        """Under the lock: the next *count* ids."""
+        if count == 0:
+            return []
+        first = self.next(now)
+        low = self.counter & _LOW
+        if low + count > _LOW:  # they would count on in the high bits
+            return [first, *(self.next(now) for _ in range(count - 1))]
+        self.counter += count - 1
+        return consecutive_uuids(first.int >> 64, low | 2 << _LOW_BITS, count)
+
 
 # A UUID refuses to be changed, but its slots can be filled: what its constructor does, without its checks.
 _set_int: Callable[[UUID, int], None] = vars(UUID)["int"].__set__
@@ -92,6 +105,4 @@ def new_id() -> UUID:
 def new_ids(count: int) -> list[UUID]:
     """The next *count* ids of this process, in order."""
     with _source.lock:
-        now = time.time_ns() // 1_000_000
-        make = _source.next
-        return [make(now) for _ in range(count)]
+        return _source.several(time.time_ns() // 1_000_000, count)

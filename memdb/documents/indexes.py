@@ -23,8 +23,8 @@ from typing import Any, Final, Self
 from memdb.documents import keyspace
 from memdb.documents.filters import Filter, compile_filter
 from memdb.documents.paths import Path, index_values, value_of
-from memdb.errors import IndexMismatch, UnsupportedType
-from memdb.layering import encode_compound, encode_ordered
+from memdb.errors import Error, IndexMismatch, UnsupportedType
+from memdb.layering import encode_compound, encode_ordered, encode_ordered_column
 from memdb.sentinels import MISSING
 
 __all__ = [
@@ -234,6 +234,17 @@ class Index:
                     raise self._refused(collection, id, self._plain, error) from None
                 return (self.prefix + code,) if self.unique else (self.prefix + code + id,)
         return self._many(collection, document, id)
+
+    def entries_of_all(self, documents: list[dict[str, Any]], ids: list[bytes]) -> list[bytes] | None:
+        """The keys of the entries of documents that have one each; None where :meth:`entries` is needed."""
+        if self._plain is None or self.definition.where is not None:
+            return None
+        path = self._plain
+        values = [document.get(path) for document in documents]
+        try:
+            return encode_ordered_column(values, self.prefix, None if self.unique else ids)
+        except Error:
+            return None  # entries() says of which document
 
     def _many(self, collection: str, document: dict[str, Any], id: bytes) -> Sequence[bytes]:
         codes = self._codes(collection, document, id)

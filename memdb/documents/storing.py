@@ -1,6 +1,6 @@
 """Documents as they are stored: the codec of all values, by its short way where a document is plain.
 
-Owns: :func:`encode_document` and :func:`decode_document`.
+Owns: :func:`encode_document`, :func:`encode_documents` and :func:`decode_document`.
 
 Invariant: the bytes are those of ``values.encode``, and either side can read what the other one wrote.
 """
@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from memdb import layering, values
-from memdb.layering import pack_plain, unpack_plain
+from memdb.layering import pack_plain, pack_plain_column, unpack_plain
 
-__all__ = ["decode_document", "encode_document", "read_documents"]
+__all__ = ["decode_document", "encode_document", "encode_documents", "read_documents"]
 
 
 def encode_document(document: dict[str, Any]) -> bytes:
@@ -21,6 +21,17 @@ def encode_document(document: dict[str, Any]) -> bytes:
     if stored is None or b"$" in stored:
         _check_names(document)
     return values.encode(document) if stored is None else stored
+
+
+def encode_documents(documents: list[dict[str, Any]]) -> list[bytes] | None:
+    """The stored forms of documents that are all plain; None if one is not, for which encode_document is
+    there. Raises as that."""
+    stored = pack_plain_column(documents)
+    if stored is not None:
+        for document, one in zip(documents, stored, strict=True):
+            if b"$" in one:
+                _check_names(document)
+    return stored
 
 
 def _check_names(document: dict[str, Any]) -> None:

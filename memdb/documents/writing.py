@@ -18,7 +18,7 @@ from memdb import layering, values
 from memdb.documents import keyspace
 from memdb.documents.catalogue import Definition
 from memdb.documents.indexes import Index
-from memdb.documents.storing import decode_document, encode_document
+from memdb.documents.storing import decode_document, encode_document, encode_documents
 from memdb.errors import DuplicateKeyError, KeyTooLarge
 from memdb.layering import SpaceKey
 from memdb.transaction import Transaction
@@ -41,7 +41,17 @@ def checked_document(document: object) -> dict[str, Any]:
 class Batch:
     """The writes of one call to one collection. Nothing reaches the transaction before :meth:`apply`."""
 
-    __slots__ = ("_claims", "_definition", "_documents", "_marks", "_name", "_tx", "_writes")
+    __slots__ = (
+        "_claims",
+        "_columns",
+        "_columns_expire_us",
+        "_definition",
+        "_documents",
+        "_marks",
+        "_name",
+        "_tx",
+        "_writes",
+    )
 
     def __init__(
         self, tx: Transaction, name: str, definition: Definition, first: Iterable[Stored] = ()
@@ -53,6 +63,8 @@ class Batch:
         self._documents = keyspace.document_prefix(definition.id)
         self._writes: dict[bytes, Stored] = {one[0]: one for one in first}
         self._marks: set[bytes] = set()
+        self._columns: list[tuple[list[bytes], list[bytes]]] = []
+        self._columns_expire_us = 0
         # Unique entries, and ids, that come and must not be there: what they are of.
         self._claims: dict[bytes, tuple[Index | None, dict[str, Any], bytes]] = {}
 
@@ -102,6 +114,32 @@ class Batch:
                         self._claims[one] = index, document, id
                 writes[one] = one, entry, expires_us
         writes[key] = key, stored, expires_us
+
+    def insert_all(self, documents: list[dict[str, Any]], ids: list[bytes], expires_us: int) -> bool:
+        """New documents, whose ids were generated, by columns; False if one of them needs :meth:`insert`, or
+        the batch has anything else, and none was taken then."""
+        stored = None if self._writes else encode_documents(documents)
+        if stored is None:
+            return False
+        columns = []
+        entries = [id + b"\0" for id in ids]  # values.encode(id), of bytes
+        for index in self._definition.indexes:
+            keys = index.entries_of_all(documents, ids)
+            if keys is None:
+                return False
+            if index.unique and not self._are_free(keys):
+                return False
+            columns.append((keys, entries))
+        prefix = self._documents
+        self._columns = [*columns, ([prefix + id for id in ids], stored)]
+        self._columns_expire_us = expires_us
+        return True
+
+    def _are_free(self, keys: list[bytes]) -> bool:
+        """Whether unique entries are there neither twice nor already."""
+        if len(set(keys)) < len(keys):
+            return False
+        return all(one is None for one in layering.payloads(self._tx, keys))
 
     def replace(
         self, old: dict[str, Any], document: dict[str, Any], id: bytes, old_expires_us: int, expires_us: int
@@ -176,7 +214,10 @@ class Batch:
             if SpaceKey(mark) not in self._tx:
                 self._writes[mark] = mark, _MARKED, 0
         try:
-            layering.put_many(self._tx, self._writes.values())
+            if self._columns:
+                layering.put_columns(self._tx, self._columns, self._columns_expire_us)
+            else:
+                layering.put_many(self._tx, self._writes.values())
         except KeyTooLarge as error:
             raise self._too_large(error) from None
 
@@ -215,6 +256,8 @@ class Batch:
         )
 
     def _too_large(self, error: KeyTooLarge) -> KeyTooLarge:
+        for keys, column in self._columns:
+            self._writes.update((key, (key, one, 0)) for key, one in zip(keys, column, strict=True))
         longest = max(self._writes, key=len)
         n = keyspace.index_of_key(longest)
         stored = self._writes[longest][1]

@@ -51,6 +51,18 @@ def put(TxnHandle tx not None, key, value, uint64_t expires_us=0):
         tx.end_use()
 
 
+cdef int check_stored_value(object value, uint64_t limit) except -1:
+    cdef Py_ssize_t size
+    if type(value) is not bytes:
+        raise TypeError(f"a stored value is bytes, as values.encode gives them, not {type(value).__name__}")
+    size = PyBytes_GET_SIZE(<bytes>value) - 1
+    if size < 0 or PyBytes_AS_STRING(<bytes>value)[size] not in (0, 1):
+        raise ValueError("a stored value ends in its codec byte, 0 or 1: take what values.encode gives")
+    if <uint64_t>size > limit:
+        raise value_too_large(size, limit)
+    return 0
+
+
 def put_many(TxnHandle tx not None, items):
     """Stores or deletes many keys when the transaction commits: all of them or none. Reads nothing.
 
@@ -62,7 +74,6 @@ def put_many(TxnHandle tx not None, items):
     """
     cdef list stored = [], writes = []
     cdef uint64_t limit = tx.handle.max_value
-    cdef Py_ssize_t size
     tx.begin_write()
     try:
         for key, value, expires_us in items:
@@ -70,14 +81,33 @@ def put_many(TxnHandle tx not None, items):
             if value is None:
                 writes.append(_DELETED)
                 continue
-            if type(value) is not bytes:
-                raise TypeError(f"a stored value is bytes, as values.encode gives them, not {type(value).__name__}")
-            size = PyBytes_GET_SIZE(<bytes>value) - 1
-            if size < 0 or PyBytes_AS_STRING(<bytes>value)[size] not in (0, 1):
-                raise ValueError("a stored value ends in its codec byte, 0 or 1: take what values.encode gives")
-            if <uint64_t>size > limit:
-                raise value_too_large(size, limit)
+            check_stored_value(value, limit)
             writes.append(own_write(<bytes>value, False, expires_us))
+        tx.put_all(stored, writes)
+    finally:
+        tx.end_use()
+
+
+def put_columns(TxnHandle tx not None, list columns not None, uint64_t expires_us=0):
+    """As put_many(), by columns: for many keys that come together, without an object around each.
+
+    *columns*: of (keys, values), lists of the same length, of stored keys and of what ``values.encode`` gives. All of them
+    or none; of one key the last counts. Raises as put_many(). Cost: about 0.1 µs a key, no message.
+
+    >>> put_columns(tx, [([b"\\x04one", b"\\x04two"], [values.encode(1), values.encode(2)])])
+    """
+    cdef list stored = [], writes = [], keys, column
+    cdef uint64_t limit = tx.handle.max_value
+    cdef Py_ssize_t i
+    tx.begin_write()
+    try:
+        for keys, column in columns:
+            if len(keys) != len(column):
+                raise ValueError(f"a column has {len(keys)} keys and {len(column)} values")
+            for i in range(len(keys)):
+                stored.append(layer_key_to_write(tx, keys[i]))
+                check_stored_value(column[i], limit)
+                writes.append(own_write(<bytes>column[i], False, expires_us))
         tx.put_all(stored, writes)
     finally:
         tx.end_use()

@@ -301,6 +301,37 @@ def encode_ordered(value, *, path="$"):
         ordered_free(&out)
 
 
+def encode_ordered_column(list values not None, bytes before not None, list behind=None):
+    """``before + encode_ordered(value) + behind`` of each of the *values*; None if one of them is an array or can't be encoded.
+
+    *behind*: bytes for each value; None: nothing. Raises ValueError where there are not as many. Cost: about 0.1 µs a value.
+
+    >>> encode_ordered_column(["a", None], b"\\x04", [b"1", b"2"])
+    [b'\\x04 a\\x00\\x011', b'\\x04\\x052']
+    """
+    cdef OrderedBytes out
+    cdef list made = []
+    cdef Py_ssize_t i
+    cdef size_t head = <size_t>PyBytes_GET_SIZE(before)
+    if behind is not None and len(behind) != len(values):
+        raise ValueError(f"{len(values)} values and {len(behind)} ends: give one for each")
+    ordered_init(&out)
+    try:
+        ordered_raw(&out, PyBytes_AS_STRING(before), head)
+        for i in range(len(values)):
+            value = values[i]
+            out.size = head
+            if type(value) is list or type(value) is tuple or ordered_put(&out, value, 0) != 0:
+                return None
+            if behind is not None:
+                tail = <bytes?>behind[i]
+                ordered_raw(&out, PyBytes_AS_STRING(tail), <size_t>PyBytes_GET_SIZE(tail))
+            made.append(c_bytes_of(<const char *>out.at, <Py_ssize_t>out.size))
+        return made
+    finally:
+        ordered_free(&out)
+
+
 def encode_compound(values not None, descending not None, bytes before not None=b"", bytes behind not None=b"", names=None):
     """The encodings of a tuple or list of *values* one after the other, those that are *descending* complemented.
 

@@ -27,6 +27,29 @@ cdef object uuid_made(const uint8_t *at):
     return made
 
 
+def consecutive_uuids(uint64_t high, uint64_t low, Py_ssize_t count):
+    """*count* UUIDs of 64 high bits that stay and 64 low bits that count up from *low*, which must not wrap round.
+
+    Cost: about 0.2 µs each.
+
+    >>> consecutive_uuids(0x7000, 0x8000000000000000, 2)
+    [UUID('00000000-0000-7000-8000-000000000000'), UUID('00000000-0000-7000-8000-000000000001')]
+    """
+    cdef uint8_t raw[16]
+    cdef list made = []
+    cdef Py_ssize_t i
+    cdef int place
+    if count > 0 and low + <uint64_t>(count - 1) < low:
+        raise OverflowError("the low bits of these UUIDs wrap round")
+    for place in range(8):
+        raw[7 - place] = <uint8_t>(high >> (8 * place))
+    for i in range(count):
+        for place in range(8):
+            raw[15 - place] = <uint8_t>((low + <uint64_t>i) >> (8 * place))
+        made.append(uuid_made(raw))
+    return made
+
+
 # ---- writing
 
 cdef inline int pack_head(OrderedBytes *out, uint8_t code, uint64_t number, int size) except -1:
@@ -135,13 +158,27 @@ def pack_plain(value):
     >>> pack_plain({"n": 1}), pack_plain({1, 2})
     (b'\\x81\\xa1n\\x01\\x01', None)
     """
+    made = pack_plain_column([value])
+    return None if made is None else made[0]
+
+
+def pack_plain_column(list values not None):
+    """As pack_plain(), of each of the *values*; None if one of them holds anything else. Cost: that of each.
+
+    >>> pack_plain_column([{"n": 1}, 2]), pack_plain_column([1, {1, 2}])
+    ([b'\\x81\\xa1n\\x01\\x01', b'\\x02\\x01'], None)
+    """
     cdef OrderedBytes out
+    cdef list made = []
     ordered_init(&out)
     try:
-        if type(value) is bytes or pack_put(&out, value, 0):
-            return None
-        ordered_code(&out, 1)  # the codec byte
-        return c_bytes_of(<const char *>out.at, <Py_ssize_t>out.size)
+        for value in values:
+            out.size = 0
+            if type(value) is bytes or pack_put(&out, value, 0):
+                return None
+            ordered_code(&out, 1)  # the codec byte
+            made.append(c_bytes_of(<const char *>out.at, <Py_ssize_t>out.size))
+        return made
     except UnicodeEncodeError:  # a lone surrogate
         return None
     finally:

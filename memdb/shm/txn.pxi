@@ -321,13 +321,20 @@ cdef class TxnState(Reads):
     cdef int put_all(self, list stored, list writes) except -1:
         """All or none of them."""
         cdef uint64_t size = self.size
+        cdef Py_ssize_t i
         cdef dict last = {}
-        for key, write in zip(stored, writes):
-            last[key] = write
+        for i in range(len(stored)):
+            last[stored[i]] = writes[i]
         for key, write in last.items():
-            size += self.cost(key, write)
-            size -= self.cost(key, self.writes.get(key))
+            size += self.cost(<bytes>key, <OwnWrite>write)
+        if self.writes:
+            for key in last:
+                size -= self.cost(<bytes>key, self.writes.get(key))
         self.check_room(size)
+        if not self.writes and not self.savepoints and self.order is None:  # nobody has to hear of each
+            self.writes.update(last)
+            self.size = size
+            return 0
         for key, write in last.items():
             self.put(key, write)
         return 0
