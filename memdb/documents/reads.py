@@ -31,7 +31,8 @@ __all__ = ["Reads"]
 
 T = TypeVar("T")
 D = TypeVar("D")
-Fields = Iterable[str] | Mapping[str, int | bool] | None
+Some = Iterable[str] | Mapping[str, int | bool]
+Fields = Some | None
 Sort = str | Sequence[Any] | None
 
 _SCALARS: Final = frozenset({str, int, bytes, UUID, bool})
@@ -82,6 +83,26 @@ class Reads(Base[T]):
             definition = self._defined(source)
             return definition is not None and SpaceKey(definition.documents + id_bytes(id)) in source
 
+    @overload
+    def find_one(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: Sort = None,
+        fields: None = None,
+        tx: Transaction | None = None,
+    ) -> T | None: ...
+
+    @overload
+    def find_one(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: Sort = None,
+        fields: Some,
+        tx: Transaction | None = None,
+    ) -> dict[str, Any] | None: ...
+
     def find_one(
         self,
         filter: Mapping[str, Any] | None = None,
@@ -89,7 +110,7 @@ class Reads(Base[T]):
         sort: Sort = None,
         fields: Fields = None,
         tx: Transaction | None = None,
-    ) -> T | None:
+    ) -> Any:
         """The first document that *filter* finds, or None; *sort* and *fields* as in ``find``.
 
         Raises InvalidFilter, ModelError, ClosedError. Cost: by the value of a unique index about 5 µs, else
@@ -145,6 +166,30 @@ class Reads(Base[T]):
 
     # ---- many
 
+    @overload
+    def find(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: Sort = None,
+        skip: int = 0,
+        limit: int | None = None,
+        fields: None = None,
+        tx: Transaction | None = None,
+    ) -> Cursor[T]: ...
+
+    @overload
+    def find(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: Sort = None,
+        skip: int = 0,
+        limit: int | None = None,
+        fields: Some,
+        tx: Transaction | None = None,
+    ) -> Cursor[dict[str, Any]]: ...
+
     def find(
         self,
         filter: Mapping[str, Any] | None = None,
@@ -154,7 +199,7 @@ class Reads(Base[T]):
         limit: int | None = None,
         fields: Fields = None,
         tx: Transaction | None = None,
-    ) -> Cursor[T]:
+    ) -> Any:
         """The documents that *filter* finds (all of them without one), as a cursor: a stream over one
         snapshot.
 
@@ -174,11 +219,37 @@ class Reads(Base[T]):
         query = Query(self._name, compile_filter(filter), Order.of(sort), skip, limit)
         return self._cursor(query, fields, tx)
 
-    def _cursor(self, query: Query, fields: Fields, tx: Transaction | None) -> Cursor[T]:
+    def _cursor(self, query: Query, fields: Fields, tx: Transaction | None) -> Cursor[Any]:
         load: Any = None if self._adapter is None else self._adapter.load
         if fields is not None:
             load = compile_projection(fields) or dict
         return Cursor(query, load, db=self._db, tx=self._within(tx))
+
+    @overload
+    def page(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: Sort = None,
+        limit: int = 50,
+        after: str | None = None,
+        total: bool = False,
+        fields: None = None,
+        tx: Transaction | None = None,
+    ) -> Page[T]: ...
+
+    @overload
+    def page(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: Sort = None,
+        limit: int = 50,
+        after: str | None = None,
+        total: bool = False,
+        fields: Some,
+        tx: Transaction | None = None,
+    ) -> Page[dict[str, Any]]: ...
 
     def page(
         self,
@@ -190,7 +261,7 @@ class Reads(Base[T]):
         total: bool = False,
         fields: Fields = None,
         tx: Transaction | None = None,
-    ) -> Page[T]:
+    ) -> Any:
         """One page of the documents that *filter* finds, in the order of *sort* (by id without one).
 
         *after*: the ``next`` of the page before; the page goes on behind its last document, whatever was

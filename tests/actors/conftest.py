@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from actors.group_tools import Opener, processes_of, wait_until
+from actors.group_tools import Opener, processes_of, signal_all, wait_until
 
 from memdb.attach import Attachment, attach
 from memdb.options import parse
@@ -18,10 +18,8 @@ def place(tmp_path: Path) -> Iterator[Path]:
     """The directory of a database to be; nothing of its group may be left afterwards."""
     before = set(os.listdir("/dev/shm"))
     yield tmp_path / "data"
-    for process in processes_of(tmp_path):
-        if process.is_running():
-            process.send_signal(signal.SIGTERM)
-    wait_until(lambda: not processes_of(tmp_path), 10, f"the group of {tmp_path} ends")
+    signal_all(processes_of(tmp_path), signal.SIGTERM)
+    wait_until(lambda: not processes_of(tmp_path), what=f"the group of {tmp_path} ends")
     assert set(os.listdir("/dev/shm")) <= before
 
 

@@ -1,6 +1,8 @@
 """What the tests of the process group share: finding its processes, waiting, unrelated Python processes."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -26,7 +28,14 @@ def processes_of(directory: Path | str) -> list[psutil.Process]:
     return found
 
 
-def wait_until(true: Callable[[], object], seconds: float = 10.0, what: str = "") -> None:
+def signal_all(processes: list[psutil.Process], number: signal.Signals) -> None:
+    """One may take another with it before its own turn comes."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+def wait_until(true: Callable[[], object], seconds: float = 30.0, what: str = "") -> None:
     """Waits for something that another process does; fails after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -105,7 +105,7 @@ def test_a_supervisor_keeps_nothing_of_dead_writers(tmp_path: Path) -> None:
             writer = psutil.Process(db.info().processes["writer"].pid)
             writer.kill()
             db["n"] = db.get("n", 0) + 1
-            wait_until(lambda: not writer.is_running(), 10, "the dead writer is reaped")
+            wait_until(lambda: not writer.is_running(), 30, "the dead writer is reaped")
 
         for _ in range(3):
             bury()

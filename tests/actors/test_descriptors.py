@@ -77,7 +77,7 @@ def test_a_supervisor_without_descriptors_serves_on_and_lets_in_later(place: Pat
             assert told.startswith("in 1") or "ulimit -n" in told or "OpenTimeout" in told, told
             db["a"] = 1
             _limit(supervisor.pid, None)
-            wait_until(lambda: supervisor.num_fds() <= before, 10, f"no descriptor is kept ({room})")
+            wait_until(lambda: supervisor.num_fds() <= before, 30, f"no descriptor is kept ({room})")
             assert supervisor.is_running()
         waiting = python(JOIN, place, 20.0)
         assert waiting.stdout is not None

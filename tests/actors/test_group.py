@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from actors.group_tools import Opener, processes_of, python, wait_until
+from actors.group_tools import Opener, processes_of, python, signal_all, wait_until
 
 import memdb
 from memdb import errors
@@ -219,8 +219,7 @@ def test_after_the_supervisor_the_actors_end_and_a_new_group_serves(place: Path,
 def test_kill_everything_and_open_again(place: Path, opener: Opener) -> None:
     attachment = opener()
     attachment.control("sync")
-    for process in processes_of(place):
-        process.kill()
+    signal_all(processes_of(place), signal.SIGKILL)
     wait_until(lambda: not processes_of(place))
     attachment.reattach(time.monotonic() + 10)
     assert attachment.group_alive()
@@ -412,8 +411,7 @@ def test_a_memory_only_database_leaves_nothing(opener: Opener, place: Path) -> N
 def test_a_memory_only_database_can_not_come_back(opener: Opener, place: Path) -> None:
     attachment = opener(None, linger=0)
     home = attachment.path
-    for process in processes_of(home):
-        process.kill()
+    signal_all(processes_of(home), signal.SIGKILL)
     wait_until(lambda: not attachment.group_alive())
     with pytest.raises(errors.EngineDied, match="memory-only"):
         attachment.reattach(time.monotonic() + 5)
@@ -460,7 +458,7 @@ except KeyboardInterrupt:
     assert waiting.stdout.readline() == "waiting\n"
     select.select([], [], [], 0.2)
     waiting.send_signal(signal.SIGINT)
-    assert waiting.communicate(timeout=5)[0] == "interrupted\n"
+    assert waiting.communicate(timeout=30)[0] == "interrupted\n"
 
 
 # --------------------------------------------------------------------------------- commits, checks, outcomes

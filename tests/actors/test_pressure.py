@@ -176,7 +176,7 @@ def test_pages_go_back_after_delete_and_compact(db: memdb.Database, start: Start
     assert db["left"] == 1 and len(db) == 1
     assert holder.communicate("\n")[0].strip() == "True", "a snapshot goes on in the old arena (rule G3)"
     # Each arena has a descriptor to write and one to read in the writer: what counts is that it falls.
-    wait_until(lambda: backed() < before / 4, 10, "the old arena is given back")
+    wait_until(lambda: backed() < before / 4, 30, "the old arena is given back")
 
 
 def test_compact_under_load_with_readers(db: memdb.Database, start: Starter) -> None:

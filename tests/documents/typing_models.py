@@ -35,6 +35,9 @@ def of_a_model(db: memdb.Database, tx: memdb.Transaction, id: UUID) -> None:
     assert_type(people.get(id, 5), Person | int)
     assert_type(people.find_one({"name": "Alice"}), Person | None)
     assert_type(people.find({"name": "Alice"}), Cursor[Person])
+    assert_type(people.find(fields=["name"]), Cursor[dict[str, Any]])
+    assert_type(people.find_one(fields={"name": 1}), dict[str, Any] | None)
+    assert_type(people.page(fields=["name"]), Page[dict[str, Any]])
     assert_type(people.find().first(), Person | None)
     assert_type(people.find().to_list(), list[Person])
     for person in people.find(sort="name"):

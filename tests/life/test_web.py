@@ -135,5 +135,3 @@ def test_uvicorn(served: memdb.Database, data: Path, tmp_path: Path) -> None:
         program.signal(signal.SIGTERM)
         assert program.wait() in (0, -signal.SIGTERM)  # by version: it may raise the signal again at the end
         check_quiet(program.stderr)
-
-

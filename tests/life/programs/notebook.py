@@ -67,9 +67,7 @@ async def interrupted(notebook: Notebook, db: memdb.Database) -> None:
     for _ in range(10):
         await notebook.run("told = None")
         db.set("n", -1)
-        cell = asyncio.create_task(
-            notebook.run("for n in range(10**9):\n    db.set('n', n)\n    told = n")
-        )
+        cell = asyncio.create_task(notebook.run("for n in range(10**9):\n    db.set('n', n)\n    told = n"))
         await until(lambda: db["n"] > 20)
         await notebook.client.km.interrupt_kernel()
         try:

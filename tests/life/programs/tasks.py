@@ -35,6 +35,7 @@ def die_once(job: int) -> None:
 @app.task(autoretry_for=(memdb.ConflictError,))  # type: ignore[untyped-decorator]
 def count(job: int) -> None:
     """Each job counts once, however often it is delivered."""
+
     def once(tx: memdb.Transaction) -> None:
         if ("done", job) not in tx:
             tx.increment("count")
