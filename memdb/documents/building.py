@@ -129,7 +129,8 @@ def _step(tx: Transaction, name: str, index: Index, size: int, last: bytes) -> i
     if definition is None or there is None or there.identity != index.identity:
         raise IndexMismatch(
             f"collection {name!r}: index {index.name!r} was dropped while it was being built (or its "
-            "collection was, or another process that built it as well met what it can't hold); create it again",
+            "collection was, or another process that built it as well met what it can't hold); create it "
+            "again",
             collection=name,
             index=index.name,
         )

@@ -171,7 +171,7 @@ SEEDS = (
     ),
     Defect(
         "once-more-in-a-transaction",
-        "documents: a cursor in a transaction gives each document once",
+        "documents: a cursor in a transaction gives no document twice",
         (
             Change(
                 _READING,
@@ -183,7 +183,7 @@ SEEDS = (
     ),
     Defect(
         "first-entry-in-a-transaction",
-        "documents: a cursor in a transaction misses no document that the transaction changes",
+        "documents: a cursor in a transaction gives a document by any entry that it still has",
         (
             Change(
                 _READING, "if access.several and not in_transaction else None", "if access.several else None"
