@@ -224,6 +224,9 @@ def test_ttl_takes_the_entries_along(engine: memdb.Database, people: Collection)
     assert people.find_one({"name": "Ada"}) is None and people.count({"name": "Ada"}) == 0
     assert people.count() == 2 and people.check().ok
     people.insert({"_id": 4, "name": "Ada"})  # the name is free
+    for ttl in (3600, 7200, 1800, None):
+        people.update(4, {"age": 4}, ttl=ttl)
+        assert people.check().ok
     people.update(2, {"age": 4}, ttl=0.05)
     people.replace(3, {"name": "Cid"})  # without a ttl it has none
     while people.get(2) is not None:

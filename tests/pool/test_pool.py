@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import memdb
@@ -295,6 +296,11 @@ def evaluates(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
 
 
+def processor_seconds(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
 def test_a_client_that_dies_sets_its_reader_free(
     opened: Opener, data: Path, by_readers: list[pool._Part]
 ) -> None:
@@ -308,7 +314,8 @@ def test_a_client_that_dies_sets_its_reader_free(
     command = [sys.executable, "-P", "-c", CLIENT, str(data), FIRST.hex(), LAST.hex()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as client:
         assert client.stdout is not None and client.stdout.readline() == "1\n"
-        wait_until(lambda: evaluates(before))
+        idle = processor_seconds(before)
+        wait_until(lambda: processor_seconds(before) > idle + 0.2)  # more than what a connection takes
         client.kill()
     wait_until(lambda: not evaluates(before))
     with db.snapshot() as snap:
