@@ -87,7 +87,10 @@ def _run_console(session: str) -> None:
             env=environment(),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert done.stdout.strip() == expected.strip()
+        answers = [expected.strip()]
+        if words[1] == "stop":  # on a slow machine an engine without clients may have ended by itself
+            answers.append(f"no engine runs for {words[2]}")
+        assert done.stdout.strip() in answers
 
 
 def test_errors_table_equals_the_code() -> None:
