@@ -255,7 +255,8 @@ class _Scan:
                     self._waiting_bytes -= size
                     self._snapshot._stands()
                     yield found
-                elif part.done:
+                elif part.done:  # that there is nothing more is an answer, too
+                    self._snapshot._stands()
                     self._parts.remove(part)
                 else:
                     self._parts.remove(part)

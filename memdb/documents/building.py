@@ -126,10 +126,11 @@ def _step(tx: Transaction, name: str, index: Index, size: int, last: bytes) -> i
     """One part of a build: how many documents it has passed; None when the index is ready."""
     definition = catalogue.hold(tx, name)
     there = None if definition is None else definition.index(index.name)
-    if definition is None or there is None or there.n != index.n:
+    if definition is None or there is None or there.identity != index.identity:
         raise IndexMismatch(
-            f"collection {name!r}: index {index.name!r} was dropped while it was being built (or another "
-            "process that built it as well met what it can't hold); create it again",
+            f"collection {name!r}: index {index.name!r} was dropped while it was being built (or its "
+            "collection was, or another process that built it as well met what it can't hold); create it "
+            "again",
             collection=name,
             index=index.name,
         )
@@ -179,8 +180,9 @@ def _give_up(db: _Database, name: str, index: Index) -> None:
     def take_away(tx: Transaction) -> None:
         definition = catalogue.hold(tx, name)
         there = None if definition is None else definition.index(index.name)
-        if definition is not None and there is not None and there.n == index.n and not there.ready:
-            _remove(tx, name, definition, there)
+        if definition is None or there is None or there.identity != index.identity or there.ready:
+            return
+        _remove(tx, name, definition, there)
 
     db.transact(take_away, retries=RETRIES)
 
@@ -210,6 +212,8 @@ def make_within(tx: Transaction, name: str, wanted: IndexDefinition, given: Call
         definition, index = define(tx, name, wanted, given)
         if not index.ready:
             batch = Batch(tx, name, definition)
+            # Who has written before this commits knew of no index, whatever the isolation.
+            layering.guard_range(tx, *keyspace.document_range(definition.id))
             last = _last_document(tx, definition)
             for id, document, expires_us in _part(tx, definition, last, b"", 1 << 62, 1 << 62):
                 batch.index(index, document, id, expires_us)

@@ -7,6 +7,8 @@ Invariants:
 * A cursor holds one snapshot, taken when it is first asked for a document, and gives it back at its end, at
   ``close()`` or on collection; in a transaction it holds nothing.
 * It holds a batch of documents, never the result, unless no index has the order that was asked for.
+* It gives no document twice: not in a transaction either, where what is written meanwhile may bring one
+  before it again. (There it keeps the ids of what it has given, as the transaction keeps all that it read.)
 """
 
 import heapq
@@ -189,7 +191,8 @@ class Cursor(Generic[T]):
 
     The query begins with the first document that is asked for. A cursor that is read for longer than
     ``snapshot_max_age``, or whose memory is needed, raises SnapshotExpired; ``page()`` holds nothing between
-    its pages. ``with`` closes it early.
+    its pages. ``with`` closes it early. In a transaction it meets what the transaction writes meanwhile, and
+    gives no document twice.
 
     >>> for person in people.find({"age": {"$gte": 18}}, sort="name"):
     ...     print(person["name"])

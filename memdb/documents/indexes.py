@@ -107,7 +107,7 @@ def field_codes(document: Mapping[str, Any], path: Path, descending: bool) -> li
 
 # ------------------------------------------------------------------------------------------- key functions
 
-_functions: dict[tuple[int, int, int], KeyFunction] = {}
+_functions: dict[tuple[int, int, int, str, str | None], KeyFunction] = {}
 
 
 def function_name(function: KeyFunction) -> str:
@@ -170,7 +170,8 @@ class Index:
         self.descending = tuple(descending for _, descending in self.fields)
         self.id_descending = self.descending[-1]
         self.prefix = keyspace.index_prefix(collection, definition.n)
-        self.identity = created, collection, definition.n
+        # A number alone is not enough: one of a transaction that failed is given again, to any other index.
+        self.identity = created, collection, definition.n, definition.name, definition.key
         self.ready = definition.state == READY
         self._filter: Filter | None = None
         # One field without a dot, as most are: its value without a walk.

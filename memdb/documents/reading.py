@@ -8,7 +8,8 @@ Invariants:
 * A document with several entries in the ranges comes at the first of them; one that several branches of an
   ``$or`` find comes with the first of those. Neither needs a set of what has come already.
 * Where a transaction reads, the filter decides about each document, also behind exact bounds: its own writes
-  may lie between an entry and its document.
+  may lie between an entry and its document. They may also move a document from before the reading to behind
+  it, or back: there, and only there, a set of what has come decides.
 """
 
 from collections.abc import Callable, Iterator
@@ -56,6 +57,21 @@ def read(
     source: Source, name: str, definition: Definition, access: Access, filter: Filter, counts: Counts
 ) -> Iterator[Found]:
     """(id, document) of all that the filter finds, by the access, in its order."""
+    rows = _read(source, name, definition, access, filter, counts)
+    return _once(rows) if isinstance(source, Transaction) else rows
+
+
+def _once(rows: Iterator[Found]) -> Iterator[Found]:
+    given: set[bytes] = set()
+    for row in rows:
+        if row[0] not in given:
+            given.add(row[0])
+            yield row
+
+
+def _read(
+    source: Source, name: str, definition: Definition, access: Access, filter: Filter, counts: Counts
+) -> Iterator[Found]:
     if access.stage == "none":
         return iter(())
     if access.stage == "or":
@@ -119,9 +135,10 @@ def _entries(
 ) -> Iterator[Found]:
     """Through an index."""
     prefix = keyspace.document_prefix(definition.id)
-    is_first = _first_entry(name, access, index) if access.several else None
+    in_transaction = isinstance(source, Transaction)
+    is_first = _first_entry(name, access, index) if access.several and not in_transaction else None
     # At one point in time there is a document to each entry.
-    takes_all = matches is None and is_first is None and not isinstance(source, Transaction)
+    takes_all = matches is None and is_first is None and not in_transaction
     for batch in _batches(source, access):
         counts.keys += len(batch)
         documents = read_documents(source, [prefix + id for _, id in batch])
@@ -176,10 +193,11 @@ def _branches(
     """What one of several filters finds, each document once."""
     earlier: list[Matches] = []
     for filter, branch in access.branches:
-        for id, document in read(source, name, definition, branch, filter, counts):
+        for id, document in _read(source, name, definition, branch, filter, counts):
             if not any(matches(document) for matches in earlier):
                 yield id, document
-        earlier.append(filter.matches)
+        if not isinstance(source, Transaction):
+            earlier.append(filter.matches)
 
 
 def resumed(definition: Definition, access: Access, order: Order, place: list[bytes]) -> None:

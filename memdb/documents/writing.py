@@ -154,7 +154,7 @@ class Batch:
             if before != keys:
                 for one in before:
                     if one not in keys:
-                        self._release(one, entry)
+                        self._release(index, one, id, entry)
                 for one in keys:
                     if one not in before:
                         if index.unique:
@@ -164,7 +164,8 @@ class Batch:
                     self._marks.add(index.mark)
             if old_expires_us != expires_us:
                 for one in keys:
-                    self._writes[one] = one, entry, expires_us
+                    if one not in before or not self._is_of_another(index, one, id):
+                        self._writes[one] = one, entry, expires_us
         self._writes[key] = key, stored, expires_us
 
     def delete(self, old: dict[str, Any], id: bytes) -> None:
@@ -172,7 +173,7 @@ class Batch:
         entry = values.encode(id)
         for index in self._definition.indexes:
             for one in index.entries(self._name, old, id):
-                self._release(one, entry)
+                self._release(index, one, id, entry)
         key = self._documents + id
         self._claims.pop(key, None)
         self._writes[key] = key, None, 0
@@ -189,13 +190,30 @@ class Batch:
             self._writes[one] = one, entry, expires_us
         return sum(map(len, keys)) + len(keys) * len(entry)
 
-    def _release(self, key: bytes, entry: bytes) -> None:
+    def _release(self, index: Index, key: bytes, id: bytes, entry: bytes) -> None:
         """Takes an entry away; unless another document of this batch has come there, which has waited for
         it."""
+        claim, own = self._claims.get(key), self._writes.get(key)
+        if claim is not None and claim[2] == id:
+            # It came within this batch: whose the entry is in the database was not looked at yet.
+            del self._claims[key], self._writes[key]
+            return
+        if (own is None or claim is not None) and self._is_of_another(index, key, id):
+            return
         self._claims.pop(key, None)
-        own = self._writes.get(key)
         if own is None or own[1] is None or own[1] == entry:
             self._writes[key] = key, None, 0
+
+    def _is_of_another(self, index: Index, key: bytes, id: bytes) -> bool:
+        """Whether an entry of the document with that id is in truth another's: of a unique index that is
+        being built, which has not come to the former yet and will refuse it."""
+        if index.ready or not index.unique:
+            return False
+        (other,) = layering.payloads(self._tx, (key,))
+        if other is None or other == id:
+            return False
+        layering.guard(self._tx, key)  # at isolation "snapshot", too
+        return True
 
     def _claim(self, index: Index, key: bytes, document: dict[str, Any], id: bytes) -> None:
         own = self._writes.get(key)

@@ -2,7 +2,8 @@
 #
 # Invariants:
 #  - What a transaction read can be told from `reads`, `ranges` and `least_us` alone; a key in `writes`, or in a gap, adds
-#    nothing to them. (Isolation "snapshot" notes no reads but what a layer guards: its commit looks at what it writes.)
+#    nothing to them. (Isolation "snapshot" notes no reads but what a layer guards, in `reads` and `kept`: its commit looks at
+#    what it writes.)
 #  - `writes` and `gaps` are what the commit does, gaps first: a key that is in both was written after its range was deleted.
 #  - OwnWrite objects and lists of gaps are never changed once they are in place, so savepoints and iterators share them.
 #  - Every call stands between begin_use and end_use: another thread that comes while one is inside gets an error, since
@@ -104,6 +105,7 @@ cdef class TxnState(Reads):
     cdef bytes least_key
     cdef dict writes               # stored key: OwnWrite
     cdef list gaps                 # deleted ranges, as (start, stop), in order and apart; None: none
+    cdef list kept                 # isolation "snapshot": ranges that a layer guards, as (start, stop); None: none
     cdef list order                # the keys of writes; None: to be made anew
     cdef bint unsorted
     cdef uint64_t size             # bytes of the operations
@@ -239,6 +241,22 @@ cdef class TxnState(Reads):
         if self.least_us == 0 or expires_us < self.least_us:
             self.least_us, self.least_key = expires_us, stored
 
+    cdef int keep_range_unchanged(self, bytes start, bytes stop) except -1:
+        """As keep_unchanged(), of all keys in [start, stop), those that are not there included."""
+        cdef uint64_t cost
+        if self.serializable:
+            self.note_range(start, stop, False).done = True
+            return 0
+        if self.kept is None:
+            self.kept = []
+        if (start, stop) in self.kept:
+            return 0
+        cost = OP_HEADER + <uint64_t>(len(start) + len(stop))
+        self.check_room(self.size + cost)
+        self.size += cost
+        self.kept.append((start, stop))
+        return 0
+
     cdef ReadRange note_range(self, bytes start, bytes stop, bint reverse):
         """A range of which an iteration begins to read; None if that needs no note."""
         cdef ReadRange seen
@@ -307,12 +325,15 @@ cdef class TxnState(Reads):
         """Raises TransactionTooLarge, and has changed nothing then."""
         cdef PyObject *found = PyDict_GetItemWithError(self.writes, stored)
         cdef OwnWrite old = None if found == NULL else <OwnWrite>found
-        cdef uint64_t size = self.size + self.cost(stored, write) - self.cost(stored, old)
-        self.check_room(size)
+        self.check_room(self.size + self.cost(stored, write) - self.cost(stored, old))
+        return self.place(stored, write, old)
+
+    cdef int place(self, bytes stored, OwnWrite write, OwnWrite old) except -1:
+        """put(), where there is room."""
         if self.savepoints:
             self.undo.append((stored, old))
         self.writes[stored] = write
-        self.size = size
+        self.size += self.cost(stored, write) - self.cost(stored, old)
         if old is None and self.order is not None:
             self.order.append(stored)
             self.unsorted = True
@@ -335,8 +356,8 @@ cdef class TxnState(Reads):
             self.writes.update(last)
             self.size = size
             return 0
-        for key, write in last.items():
-            self.put(key, write)
+        for key, write in last.items():  # on the way it may be more than in the end
+            self.place(key, write, self.writes.get(key))
         return 0
 
     cdef int forget(self, bytes stored) except -1:

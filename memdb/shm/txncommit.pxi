@@ -105,7 +105,7 @@ cdef class TxnCommit(TxnState):
         self.state, self.why_ended = state, why
         self.pin.close()
         self.reads = self.writes = None
-        self.ranges = self.gaps = self.order = self.savepoints = self.undo = None
+        self.ranges = self.gaps = self.kept = self.order = self.savepoints = self.undo = None
 
     cdef int send(self) except -1:
         cdef Ops ops
@@ -192,7 +192,7 @@ cdef class TxnCommit(TxnState):
         if not self.serializable:  # cost() has made room for all of these
             points = self.versions_of_writes()
             points.update(self.reads)
-            return self.put_section(ops, points, self.gaps or [])
+            return self.put_section(ops, points, merged((self.gaps or []) + (self.kept or []), C_READ_RANGES_MAX))
         points, ranges = self.reads, merged(read_bounds(self.ranges), C_READ_RANGES_MAX)
         if not points and not ranges:
             return None

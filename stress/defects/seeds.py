@@ -3,6 +3,7 @@ orders."""
 
 from stress.defects import (
     seeds_commit,
+    seeds_documents,
     seeds_engine,
     seeds_kernel,
     seeds_log,
@@ -19,6 +20,7 @@ ALL = (
     *seeds_engine.SEEDS,
     *seeds_queries.SEEDS,
     *seeds_models.SEEDS,
+    *seeds_documents.SEEDS,
     *seeds_commit.SEEDS,
     *seeds_kernel.SEEDS,
     *seeds_orders.SEEDS,

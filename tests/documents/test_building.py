@@ -13,7 +13,9 @@ import pytest
 from documents.conftest import Collection
 
 import memdb
-from memdb.documents import keyspace
+from memdb.documents import building, keyspace
+from memdb.documents.catalogue import Definition
+from memdb.documents.indexes import Index, IndexDefinition
 from memdb.layering import SpaceKey, put
 
 Opener = Callable[..., memdb.Database]
@@ -148,6 +150,103 @@ def test_a_dropped_index_ends_its_build(people: Collection) -> None:
     people.insert_many({"_id": n, "n": n} for n in range(3000))
     with pytest.raises(memdb.IndexMismatch, match="dropped"):
         people.create_index("n", progress=lambda done, total: people.drop_index("n"))
+    assert people.indexes() == []
+
+
+def defined(
+    engine: memdb.Database, people: Collection, unique: bool = False
+) -> tuple[Definition, Index, bytes]:
+    """An index of n that is begun, and up to which document its build has to go."""
+    wanted = IndexDefinition("n", (("n", False),), unique)
+    definition, index = engine.transact(
+        lambda tx: building.define(tx, people.name, wanted, lambda index: None)
+    )
+    return definition, index, building._last_document(engine, definition)
+
+
+def go_on(engine: memdb.Database, people: Collection, index: Index, last: bytes) -> None:
+    """The rest of a build that was begun so."""
+    while engine.transact(lambda tx: building._step(tx, people.name, index, 1000, last)) is not None:
+        pass
+
+
+def test_a_build_goes_on_in_no_other_collection(engine: memdb.Database, people: Collection) -> None:
+    """The collection is made anew under its builder, with larger ids, and its index by somebody else: the
+    number of the index is the same."""
+    people.insert_many({"_id": n, "n": n} for n in range(50))
+    _, index, last = defined(engine, people)
+    engine.drop_collection(people.name)
+    people.insert_many({"_id": n, "n": n} for n in range(100, 120))
+    assert defined(engine, people)[1].n == index.n
+    with pytest.raises(memdb.IndexMismatch, match="dropped"):
+        go_on(engine, people, index, last)
+    building._give_up(engine, people.name, index)
+    assert [one.ready for one in people.indexes()] == [False]
+    people.create_index("n")
+    assert people.find({"n": {"$gte": 100}}).explain().keys_examined == 20
+
+
+@pytest.mark.parametrize("change", ["update", "delete", "ttl"])
+@pytest.mark.parametrize("isolation", ["serializable", "snapshot"])
+def test_the_second_of_two_comes_before_the_build_reaches_the_first(
+    engine: memdb.Database, people: Collection, change: str, isolation: Any
+) -> None:
+    """While a unique index is built a second document may have a value that the build has not met yet: the
+    entry is its own, whatever becomes of the first."""
+    people.insert({"_id": 1, "n": 7})
+    _, index, last = defined(engine, people, unique=True)
+    people.insert({"_id": 2, "n": 7})
+    with engine.transaction(isolation=isolation) as tx:
+        if change == "update":
+            people.update(1, {"n": 8}, tx=tx)
+        elif change == "delete":
+            people.delete(1, tx=tx)
+        else:
+            people.update(1, {}, ttl=3600, tx=tx)
+    if change == "ttl":
+        with pytest.raises(memdb.DuplicateKeyError):
+            go_on(engine, people, index, last)
+        return
+    go_on(engine, people, index, last)
+    assert people.check().ok and people.find_one({"n": 7}) == {"_id": 2, "n": 7}
+    with pytest.raises(memdb.DuplicateKeyError):
+        people.insert({"_id": 3, "n": 7})
+
+
+@pytest.mark.parametrize("isolation", ["serializable", "snapshot"])
+def test_the_build_reaches_the_first_of_two_under_its_writer(
+    engine: memdb.Database, people: Collection, isolation: Any
+) -> None:
+    """The writer of the first saw the entry of the second; that goes, and the build makes one of the
+    first."""
+    people.insert({"_id": 1, "n": 7})
+    _, index, last = defined(engine, people, unique=True)
+    people.insert({"_id": 2, "n": 7})
+    tx = engine.transaction(isolation=isolation)
+    people.update(1, {"n": 8}, tx=tx)
+    people.delete(2)
+    engine.transact(lambda tx: building._step(tx, people.name, index, 1000, last))
+    with pytest.raises(memdb.ConflictError):
+        tx.commit()
+    go_on(engine, people, index, last)
+
+
+@pytest.mark.parametrize("change", ["update", "insert", "delete"])
+@pytest.mark.parametrize("isolation", ["serializable", "snapshot"])
+def test_who_writes_beside_an_index_in_a_transaction(
+    engine: memdb.Database, people: Collection, change: str, isolation: Any
+) -> None:
+    people.insert_many({"_id": n, "n": n} for n in range(5))
+    tx = engine.transaction(isolation=isolation)
+    people.create_index("n", tx=tx)
+    if change == "update":
+        people.update(2, {"n": 22})
+    elif change == "insert":
+        people.insert({"_id": 9, "n": 9})
+    else:
+        people.delete(2)
+    with pytest.raises(memdb.ConflictError):
+        tx.commit()
     assert people.indexes() == []
 
 

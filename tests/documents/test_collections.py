@@ -178,6 +178,17 @@ def test_drop_takes_everything_and_rename_nothing(engine: memdb.Database, people
     engine.drop_collection("renamed")
 
 
+def test_a_kept_definition_is_of_no_collection_made_anew(engine: memdb.Database, people: Collection) -> None:
+    people.create_index("n", unique=True)
+    people.insert({"_id": 1, "n": 1})
+    assert people.get(1) == people.find_one({"n": 1}) == people.find_one({"_id": 1}) == {"_id": 1, "n": 1}
+    engine.drop_collection(people.name)
+    assert people.get(1) is people.find_one({"n": 1}) is people.find_one({"_id": 1}) is None
+    engine.collection(people.name).insert({"_id": 1, "n": 2})
+    assert people.find_one({"n": 1}) is None
+    assert people.get(1) == people.find_one({"n": 2}) == people.find_one({"_id": 1}) == {"_id": 1, "n": 2}
+
+
 def test_create_and_list(engine: memdb.Database, people: Collection) -> None:
     before = engine.collections()
     made = engine.create_collection("a made one")
@@ -213,6 +224,9 @@ def test_ttl_takes_the_entries_along(engine: memdb.Database, people: Collection)
     assert people.find_one({"name": "Ada"}) is None and people.count({"name": "Ada"}) == 0
     assert people.count() == 2 and people.check().ok
     people.insert({"_id": 4, "name": "Ada"})  # the name is free
+    for ttl in (3600, 7200, 1800, None):
+        people.update(4, {"age": 4}, ttl=ttl)
+        assert people.check().ok
     people.update(2, {"age": 4}, ttl=0.05)
     people.replace(3, {"name": "Cid"})  # without a ttl it has none
     while people.get(2) is not None:

@@ -29,6 +29,28 @@ def test_a_cursor_sees_one_point_in_time(people: Collection) -> None:
         people.insert({"_id": 300, "n": 300})
 
 
+@pytest.mark.parametrize(
+    "filter",
+    [{"n": {"$in": [1, 2]}}, {"$or": [{"n": 1}, {"n": 2}]}, {"n": {"$gte": 0}}, {"n": {"$in": [2, 1]}}],
+    ids=str,
+)
+@pytest.mark.parametrize("moved", [2, [2], [1, 2], [0, 1, 2]], ids=str)
+def test_in_a_transaction_each_document_comes_once(
+    engine: memdb.Database, people: Collection, filter: Any, moved: Any
+) -> None:
+    """Whatever the transaction does to it, or to the next ones, while the cursor stands."""
+    people.create_index("n")
+    people.insert_many({"_id": n, "n": [1, 2] if n % 2 else 1} for n in range(600))
+    with engine.transaction() as tx:
+        inside = tx.collection(people.name)
+        seen = []
+        for one in inside.find(filter):
+            seen.append(one["_id"])
+            for id in {one["_id"], (one["_id"] + 100) % 600}:
+                inside.update(id, {"$set": {"n": moved}})
+    assert sorted(seen) == list(range(600))
+
+
 def test_skip_limit_fields_and_first(people: Collection) -> None:
     people.insert_many({"_id": n, "n": -n, "deep": {"a": n, "b": n}} for n in range(20))
     assert ids(people.find(skip=5, limit=3)) == [5, 6, 7] and people.find(limit=0).to_list() == []

@@ -11,6 +11,7 @@ from documents.conftest import Collection
 from documents.random_queries import PATHS, document, filter_of
 
 import memdb
+from memdb.documents import reads
 
 OF_EVERY_TYPE = [
     *[None, float("nan"), float("-inf"), -(10**400), -1, 0, 1, 1.5, Decimal("1.75"), 2**70, float("inf")],
@@ -175,6 +176,36 @@ def test_unique(people: Collection) -> None:
     assert people.find_one({"email": "z"}) == people.get(4) and people.find_one({"email": "y"}) is None
 
 
+def test_a_value_of_another_that_is_only_passed_through(people: Collection) -> None:
+    """Of one call the end counts: what a document takes and leaves again in between stays its holder's."""
+    people.create_index("email", unique=True)
+    people.insert_many([{"_id": 1, "email": "a"}, {"_id": 2, "email": "b"}])
+    people.update_many([(1, {"email": "b"}), (1, {"email": "c"})])
+    assert people.find_one({"email": "b"}) == {"_id": 2, "email": "b"} and people.check().ok
+    with pytest.raises(memdb.DuplicateKeyError):
+        people.insert({"_id": 3, "email": "b"})
+    people.update_many([(1, {"email": "b"}), (2, {"email": "c"})])  # they change places
+    people.update_many([(1, {"email": "x"}), (2, {"email": "b"}), (2, {"email": "y"}), (1, {"email": "b"})])
+    assert [one["email"] for one in people.find()] == ["b", "y"] and people.check().ok
+    with pytest.raises(memdb.DuplicateKeyError):
+        people.update_many([(1, {"email": "z"}), (2, {"email": "b"}), (1, {"email": "b"})])
+
+
+def test_unique_holds_for_many_with_ids_of_their_own_making(
+    engine: memdb.Database, people: Collection
+) -> None:
+    people.create_index("email", unique=True)
+    people.insert_many([{"email": "a"}, {"email": "b"}])
+    for second in ([{"email": "c"}, {"email": "b"}], [{"email": "c"}, {"email": "c"}]):
+        with pytest.raises(memdb.DuplicateKeyError):
+            people.insert_many(second)
+    with pytest.raises(memdb.DuplicateKeyError), engine.transaction() as tx:
+        people.insert_many([{"email": "d"}], tx=tx)
+        people.insert_many([{"email": "e"}, {"email": "d"}], tx=tx)
+    people.insert_many([{"email": "f"}, {"email": "g"}], ttl=3600)
+    assert people.count() == 4 and people.check().ok
+
+
 def test_find_one_by_a_unique_index_sees_other_types(people: Collection) -> None:
     people.create_index("n", unique=True)
     people.insert_many([{"_id": 1, "n": 1.0}, {"_id": 2, "n": [5, 6]}, {"_id": 3, "n": True}])
@@ -183,6 +214,32 @@ def test_find_one_by_a_unique_index_sees_other_types(people: Collection) -> None
         assert people.find_one({"n": 5}) == {"_id": 2, "n": [5, 6]}
         assert people.find_one({"n": True}) == {"_id": 3, "n": True}
         assert people.find_one({"n": 2}) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda people: people.update(1, {"n": 8}), None),
+        (lambda people: people.update_many([(1, {"n": 8}), (2, {"n": 7})]), 2),
+        (lambda people: (people.delete(1), people.insert({"_id": 3, "n": 7})), 3),
+        (lambda people: people.update(1, {"n": [7, 8]}), 1),
+    ],
+)
+def test_find_one_between_two_reads(
+    people: Collection, monkeypatch: pytest.MonkeyPatch, change: Any, found: Any
+) -> None:
+    """It reads the entry, then the document, which somebody changes in between."""
+    people.create_index("n", unique=True)
+    people.insert_many([{"_id": 1, "n": 7}, {"_id": 2, "n": 9}])
+    read = reads.read_documents
+
+    def read_later(source: Any, keys: Any) -> Any:
+        change(people)
+        return read(source, keys)
+
+    monkeypatch.setattr(reads, "read_documents", read_later)
+    one = people.find_one({"n": 7})
+    assert (one and one["_id"]) == found
 
 
 def test_partial_indexes_leave_documents_out(people: Collection) -> None:

@@ -10,7 +10,8 @@ from documents import key_functions
 from documents.conftest import Collection
 
 import memdb
-from memdb.documents import indexes
+from memdb.documents import building, indexes
+from memdb.documents.indexes import IndexDefinition
 
 
 @pytest.fixture
@@ -115,3 +116,20 @@ def test_names_of_functions() -> None:
 
     assert indexes.function_name(key_functions.length) == "documents.key_functions:length"
     assert indexes.function_name(local) == indexes.function_name(lambda document: 1) == ""
+
+
+def test_the_function_of_an_index_that_was_never_committed(
+    engine: memdb.Database, people: Collection
+) -> None:
+    """Its number is given again, to an index that another process makes by another function."""
+    people.insert({"_id": 1, "name": "Ada"})
+    tx = engine.transaction()
+    people.create_index("lost", key=lambda document: -1, tx=tx)
+    tx.abort()
+    wanted = IndexDefinition("by_len", (), False, None, "documents.key_functions:length")
+    definition, index = engine.transact(
+        lambda tx: building.define(tx, people.name, wanted, lambda index: None)
+    )
+    building.build(engine, people.name, definition, index, None)
+    people.insert({"_id": 2, "name": "Bob"})
+    assert [one["_id"] for one in people.index("by_len").find(3)] == [1, 2]

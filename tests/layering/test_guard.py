@@ -1,12 +1,14 @@
 """What a layer asks of a transaction besides reading and writing: a key that must not change, a range that
 goes unread."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import memdb
-from memdb.layering import SpaceKey, discard_range, guard
+from memdb import values
+from memdb.layering import SpaceKey, discard_range, guard, guard_range, put_many
 
 DEFINITION = SpaceKey(b"\x03definition")
 ONE, TWO, END = (SpaceKey(b"\x04" + last) for last in (b"one", b"two", b"zzz"))
@@ -42,6 +44,65 @@ def test_a_guarded_key_that_stays_is_no_reason(db: memdb.Database, isolation: An
         guard(tx, DEFINITION)
         tx[DEFINITION] = 2  # its own write
     assert db[DEFINITION] == 2
+
+
+@pytest.mark.parametrize("isolation", ["serializable", "snapshot"])
+@pytest.mark.parametrize("change", ["set", "delete", "create", "discard"])
+def test_a_guarded_range_decides_about_the_commit(db: memdb.Database, isolation: Any, change: str) -> None:
+    if change != "create":
+        db[TWO] = 1
+    tx = db.transaction(isolation=isolation)
+    guard_range(tx, ONE, END)
+    tx[DEFINITION] = 1
+    if change == "delete":
+        del db[TWO]
+    elif change == "discard":
+        with db.transaction() as other:
+            discard_range(other, ONE, END)
+    else:
+        db[TWO] = 2
+    with pytest.raises(memdb.ConflictError) as caught:
+        tx.commit()
+    assert caught.value.reason == "range" and DEFINITION not in db
+
+
+@pytest.mark.parametrize("isolation", ["serializable", "snapshot"])
+def test_what_lies_beside_a_guarded_range_is_no_reason(db: memdb.Database, isolation: Any) -> None:
+    with db.transaction(isolation=isolation) as tx:
+        guard_range(tx, ONE, TWO)
+        guard_range(tx, ONE, TWO)
+        guard_range(tx, DEFINITION, SpaceKey(b"\x04"))
+        tx[ONE] = 1  # its own write
+        db[TWO] = 2
+        db["mapping"] = 3
+    assert db.get_many([ONE, TWO, "mapping"]) == [1, 2, 3]
+    with pytest.raises(ValueError, match="one space"), db.transaction(isolation=isolation) as tx:
+        guard_range(tx, DEFINITION, END)
+
+
+@pytest.mark.parametrize("isolation", ["serializable", "snapshot"])
+def test_of_more_ranges_than_a_commit_can_discard_nothing_is_left(db: memdb.Database, isolation: Any) -> None:
+    """The last one is deleted key by key, so what others put there makes the commit fail."""
+    tx = db.transaction(isolation=isolation)
+    for n in range(65):
+        discard_range(tx, *(SpaceKey(b"\x04%c%c" % (n, end)) for end in (0, 9)))
+    db[SpaceKey(b"\x04\x40\x05")] = 1
+    with pytest.raises(memdb.ConflictError):
+        tx.commit()
+
+
+def test_many_are_put_where_the_end_has_room(opened: Callable[..., memdb.Database]) -> None:
+    """On the way to it they would take more than a transaction may."""
+    db = opened(max_transaction_bytes="16KiB")
+    one, two, three = (SpaceKey(b"\x04%d" % n) for n in range(3))
+    large, small = values.encode("x" * 9000), values.encode(1)
+    with db.transaction() as tx:
+        put_many(tx, [(three, large, 0)])
+        put_many(tx, [(one, small, 0), (two, large, 0), (three, small, 0)])
+        with pytest.raises(memdb.TransactionTooLarge):
+            put_many(tx, [(one, None, 0), (three, large, 0)])
+        assert tx[one] == 1
+    assert db.get_many([one, three]) == [1, 1] and len(db[two]) == 9000
 
 
 def test_what_is_read_at_isolation_snapshot_still_decides_nothing(db: memdb.Database) -> None:

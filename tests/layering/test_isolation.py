@@ -126,6 +126,12 @@ def test_the_whole_of_neighbouring_spaces(db: memdb.Database, other: memdb.Datab
     with db.transaction() as tx:
         assert [len(list(tx.range(*whole(space)))) for space in SPACES] == [1, 1] and list(tx) == ["k"]
         tx["done"] = 1
+    for space in SPACES:
+        tx = db.transaction()
+        assert [len(list(tx.range(*whole(one)))) for one in SPACES] == [1, 1]
+        tx["done"] = 2
+        other[at(space, "k")] = 2
+        assert conflict_of(tx).reason == "range"
     with db.transaction() as tx:
         assert [tx.delete_range(*whole(space)) for space in SPACES] == [1, 1]
         tx.clear()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import memdb
@@ -242,6 +243,22 @@ def test_a_revoked_snapshot_is_expired_whatever_the_readers_found(served: memdb.
         list(found)
 
 
+def test_a_revoked_snapshot_is_expired_although_the_readers_found_nothing(
+    served: memdb.Database, by_readers: list[pool._Part]
+) -> None:
+    """What they did not find may be gone since nothing has kept it."""
+    with served.snapshot() as snap:
+        found = scan(snap, {"_id": 0})
+        next(found)
+        client, parity, _, lsn, _ = snap._lending()
+        mine = [pin for pin in _kernel.lease_readers(client.lease_mapping, parity) if pin[2] == lsn]
+        for pin in mine:
+            _kernel.lease_revoke(client.lease_mapping, parity, pin[0], lsn)
+        with pytest.raises(memdb.SnapshotExpired):
+            list(found)
+    assert not by_readers
+
+
 def test_a_closed_snapshot_ends_a_scan(served: memdb.Database) -> None:
     snap = served.snapshot()
     found = scan(snap)
@@ -279,7 +296,14 @@ def evaluates(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
 
 
-def test_a_client_that_dies_sets_its_reader_free(opened: Opener, data: Path) -> None:
+def processor_seconds(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+def test_a_client_that_dies_sets_its_reader_free(
+    opened: Opener, data: Path, by_readers: list[pool._Part]
+) -> None:
     db = opened(query_workers=1)
     with db.transaction() as tx:
         for i in range(DOCUMENTS):
@@ -290,11 +314,13 @@ def test_a_client_that_dies_sets_its_reader_free(opened: Opener, data: Path) -> 
     command = [sys.executable, "-P", "-c", CLIENT, str(data), FIRST.hex(), LAST.hex()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as client:
         assert client.stdout is not None and client.stdout.readline() == "1\n"
-        wait_until(lambda: evaluates(before))
+        idle = processor_seconds(before)
+        wait_until(lambda: processor_seconds(before) > idle + 0.2)  # more than what a connection takes
         client.kill()
+    wait_until(lambda: not evaluates(before))
     with db.snapshot() as snap:
         assert list(scan(snap, OLD)) == alone(snap, OLD)
-    assert list(pids(db).values()) == [before]
+    assert not by_readers and list(pids(db).values()) == [before]
 
 
 def test_after_a_fork_the_parent_goes_on_and_the_child_has_its_own(served: memdb.Database) -> None:
