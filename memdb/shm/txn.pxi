@@ -305,14 +305,17 @@ cdef class TxnState(Reads):
 
     cdef int put(self, bytes stored, OwnWrite write) except -1:
         """Raises TransactionTooLarge, and has changed nothing then."""
+        self.check_room(self.size + self.cost(stored, write) - self.cost(stored, <OwnWrite>self.writes.get(stored)))
+        return self.place(stored, write)
+
+    cdef int place(self, bytes stored, OwnWrite write) except -1:
+        """As put(), of a write for which there is room."""
         cdef PyObject *found = PyDict_GetItemWithError(self.writes, stored)
         cdef OwnWrite old = None if found == NULL else <OwnWrite>found
-        cdef uint64_t size = self.size + self.cost(stored, write) - self.cost(stored, old)
-        self.check_room(size)
         if self.savepoints:
             self.undo.append((stored, old))
         self.writes[stored] = write
-        self.size = size
+        self.size = self.size + self.cost(stored, write) - self.cost(stored, old)
         if old is None and self.order is not None:
             self.order.append(stored)
             self.unsorted = True
@@ -335,8 +338,8 @@ cdef class TxnState(Reads):
             self.writes.update(last)
             self.size = size
             return 0
-        for key, write in last.items():
-            self.put(key, write)
+        for key, write in last.items():  # what grows may come before what shrinks: only the whole was judged
+            self.place(<bytes>key, <OwnWrite>write)
         return 0
 
     cdef int forget(self, bytes stored) except -1:
