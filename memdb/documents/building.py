@@ -126,7 +126,8 @@ def _step(tx: Transaction, name: str, index: Index, size: int, last: bytes) -> i
     """One part of a build: how many documents it has passed; None when the index is ready."""
     definition = catalogue.hold(tx, name)
     there = None if definition is None else definition.index(index.name)
-    if definition is None or there is None or there.n != index.n:
+    # The whole identity: a collection that was dropped and made again has numbers from 1 again.
+    if definition is None or there is None or there.identity != index.identity:
         raise IndexMismatch(
             f"collection {name!r}: index {index.name!r} was dropped while it was being built (or another "
             "process that built it as well met what it can't hold); create it again",
@@ -179,7 +180,8 @@ def _give_up(db: _Database, name: str, index: Index) -> None:
     def take_away(tx: Transaction) -> None:
         definition = catalogue.hold(tx, name)
         there = None if definition is None else definition.index(index.name)
-        if definition is not None and there is not None and there.n == index.n and not there.ready:
+        is_same = there is not None and there.identity == index.identity and not there.ready
+        if definition is not None and there is not None and is_same:
             _remove(tx, name, definition, there)
 
     db.transact(take_away, retries=RETRIES)
@@ -209,6 +211,12 @@ def make_within(tx: Transaction, name: str, wanted: IndexDefinition, given: Call
     try:
         definition, index = define(tx, name, wanted, given)
         if not index.ready:
+            if tx.isolation != "serializable":
+                raise ValueError(
+                    f"collection {name!r}: a transaction of isolation {tx.isolation!r} does not notice what "
+                    "others write meanwhile, and an index would miss it: make the index in one of isolation "
+                    "'serializable', or without tx="
+                )
             batch = Batch(tx, name, definition)
             last = _last_document(tx, definition)
             for id, document, expires_us in _part(tx, definition, last, b"", 1 << 62, 1 << 62):

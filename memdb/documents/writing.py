@@ -100,6 +100,7 @@ class Batch:
         if not is_new and own is None:
             self._claims[key] = None, document, id
         stored = encode_document(document)
+        document = self._judged(document, stored)
         writes = self._writes
         entry = id + b"\0"  # values.encode(id), of bytes
         for index in self._definition.indexes:
@@ -146,6 +147,7 @@ class Batch:
     ) -> None:
         """Another document in the place of *old*."""
         stored = encode_document(document)
+        document = self._judged(document, stored)
         entry = values.encode(id)
         key = self._documents + id
         for index in self._definition.indexes:
@@ -154,7 +156,7 @@ class Batch:
             if before != keys:
                 for one in before:
                     if one not in keys:
-                        self._release(one, entry)
+                        self._release(index, one, entry)
                 for one in keys:
                     if one not in before:
                         if index.unique:
@@ -164,6 +166,8 @@ class Batch:
                     self._marks.add(index.mark)
             if old_expires_us != expires_us:
                 for one in keys:
+                    if index.unique and not index.ready:
+                        self._claim(index, one, document, id)
                     self._writes[one] = one, entry, expires_us
         self._writes[key] = key, stored, expires_us
 
@@ -172,7 +176,7 @@ class Batch:
         entry = values.encode(id)
         for index in self._definition.indexes:
             for one in index.entries(self._name, old, id):
-                self._release(one, entry)
+                self._release(index, one, entry)
         key = self._documents + id
         self._claims.pop(key, None)
         self._writes[key] = key, None, 0
@@ -189,13 +193,30 @@ class Batch:
             self._writes[one] = one, entry, expires_us
         return sum(map(len, keys)) + len(keys) * len(entry)
 
-    def _release(self, key: bytes, entry: bytes) -> None:
+    def _judged(self, document: dict[str, Any], stored: bytes) -> dict[str, Any]:
+        """A document as the indexes by a filter or a function get to see it: as it is read again, since a
+        bytearray comes back as bytes."""
+        return decode_document(stored[:-1]) if self._definition.judges else document
+
+    def _release(self, index: Index, key: bytes, entry: bytes) -> None:
         """Takes an entry away; unless another document of this batch has come there, which has waited for
         it."""
-        self._claims.pop(key, None)
+        claim = self._claims.pop(key, None)
         own = self._writes.get(key)
-        if own is None or own[1] is None or own[1] == entry:
-            self._writes[key] = key, None, 0
+        if own is None:
+            if index.ready or not index.unique or self._has_entry(key, entry):
+                self._writes[key] = key, None, 0
+        elif own[1] == entry:
+            if claim is None:
+                self._writes[key] = key, None, 0
+            else:  # the document came there by this batch, and leaves it to whoever has it
+                del self._writes[key]
+
+    def _has_entry(self, key: bytes, entry: bytes) -> bool:
+        """Whether a unique entry is of this document: in an index that is being built it can be another's,
+        which has come before the build has met the two."""
+        (held,) = layering.payloads(self._tx, [key])
+        return held is not None and held == entry[:-1]
 
     def _claim(self, index: Index, key: bytes, document: dict[str, Any], id: bytes) -> None:
         own = self._writes.get(key)
