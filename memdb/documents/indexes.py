@@ -21,7 +21,7 @@ from itertools import product
 from typing import Any, Final, Self
 
 from memdb.documents import keyspace
-from memdb.documents.filters import Filter, compile_filter
+from memdb.documents.filters import Filter, compile_filter, same_source
 from memdb.documents.paths import Path, index_values, value_of
 from memdb.errors import Error, IndexMismatch, UnsupportedType
 from memdb.layering import encode_compound, encode_ordered, encode_ordered_column
@@ -81,8 +81,9 @@ class IndexDefinition:
 
     def same_as(self, other: "IndexDefinition") -> bool:
         """Whether both mean the same entries, built or not."""
-        mine = (self.name, self.fields, self.unique, self.where, self.key)
-        return mine == (other.name, other.fields, other.unique, other.where, other.key)
+        mine = (self.name, self.fields, self.unique, self.key)
+        is_same = mine == (other.name, other.fields, other.unique, other.key)
+        return is_same and same_source(self.where, other.where)
 
     def __str__(self) -> str:
         what = [f"key={self.key or 'a function without a name'}"] if self.key is not None else []
@@ -107,7 +108,9 @@ def field_codes(document: Mapping[str, Any], path: Path, descending: bool) -> li
 
 # ------------------------------------------------------------------------------------------- key functions
 
-_functions: dict[tuple[int, int, int], KeyFunction] = {}
+# By the name of the index and that of its function, too: where a transaction that made an index was given up,
+# another index may get its number.
+_functions: dict[tuple[int, int, int, str, str], KeyFunction] = {}
 
 
 def function_name(function: KeyFunction) -> str:
@@ -170,7 +173,7 @@ class Index:
         self.descending = tuple(descending for _, descending in self.fields)
         self.id_descending = self.descending[-1]
         self.prefix = keyspace.index_prefix(collection, definition.n)
-        self.identity = created, collection, definition.n
+        self.identity = created, collection, definition.n, definition.name, definition.key or ""
         self.ready = definition.state == READY
         self._filter: Filter | None = None
         # One field without a dot, as most are: its value without a walk.
