@@ -236,6 +236,7 @@ class _Scan:
         self._waiting_bytes = 0
         self.looked = 0  # values that were evaluated, so far as is known
         self._lanes: list[_Lane] = []
+        self._evaluate: Evaluate | None = None  # here, once it was needed
         self._attachment = _attach.attachment_of(client)
 
     def batches(self) -> Iterator[Any]:
@@ -266,6 +267,8 @@ class _Scan:
 
     def _begin(self) -> None:
         if self._exhausted or self._attachment is None or not self._attachment.options.query_workers:
+            return
+        if len(self._task.arguments) > wire.REQUEST_MAX:  # no part of it could be asked for
             return
         cuts, _, self._walked = self._snapshot._cuts(self._start, self._stop, PART_KEYS, _CUTS_AT_ONCE)
         self._cuts.extend(cuts)
@@ -316,7 +319,9 @@ class _Scan:
         return part
 
     def _alone(self, part: _Part) -> Iterator[Any]:
-        evaluate = self._task.make(self._task.arguments)
+        if self._evaluate is None:
+            self._evaluate = self._task.make(self._task.arguments)
+        evaluate = self._evaluate
         for stored in self._snapshot._stored(part.start, part.stop, _ALONE_KEYS, _ALONE_BYTES):
             self.looked += len(stored)
             yield [answer for one in stored if (answer := evaluate(one)) is not None]

@@ -18,6 +18,8 @@ from uuid import UUID
 
 from memdb.documents.filters import Condition
 from memdb.documents.keyspace import complement, following
+from memdb.documents.operands import is_number, shown
+from memdb.documents.order import is_nan
 from memdb.errors import UnsupportedType
 from memdb.layering import encode_ordered
 
@@ -45,18 +47,13 @@ class Span(NamedTuple):
 
 def _point(value: Any) -> Span:
     code = encode_ordered(value)
-    exact = type(value) in _EXACT and value == value
-    return Span(code, following(code), True, exact, f"[{_shown(value)}, {_shown(value)}]")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    exact = type(value) in _EXACT and value == value  # NaN is for the filter
+    return Span(code, following(code), True, exact, f"[{shown(value, 40)}, {shown(value, 40)}]")
 
 
 def _order(op: str, operand: Any) -> Span:
     """A comparison, which holds within one type only."""
-    if operand is None or operand != operand:
+    if operand is None or (is_number(operand) and is_nan(operand)):
         return _point(operand)
     code = encode_ordered(operand)
     kind = code[0]
@@ -68,17 +65,17 @@ def _order(op: str, operand: Any) -> Span:
         least = _NO_NUMBERS_BELOW
     exact = type(operand) in _EXACT
     if op == "gt":
-        return Span(following(code), most, False, exact, f"({_shown(operand)}, ...)")
+        return Span(following(code), most, False, exact, f"({shown(operand, 40)}, ...)")
     if op == "gte":
-        return Span(code, most, False, exact, f"[{_shown(operand)}, ...)")
+        return Span(code, most, False, exact, f"[{shown(operand, 40)}, ...)")
     if op == "lt":
-        return Span(least, code, False, exact, f"(..., {_shown(operand)})")
-    return Span(least, following(code), False, exact, f"(..., {_shown(operand)}]")
+        return Span(least, code, False, exact, f"(..., {shown(operand, 40)})")
+    return Span(least, following(code), False, exact, f"(..., {shown(operand, 40)}]")
 
 
 def _prefix(text: str) -> Span:
     code = encode_ordered(text)[:-2]  # without what ends a str
-    return Span(code, following(code), False, False, f"[{_shown(text)}..., ...)")
+    return Span(code, following(code), False, False, f"[{shown(text, 40)}..., ...)")
 
 
 def _of_one(condition: Condition) -> list[Span] | None:
@@ -113,7 +110,8 @@ def _of_element(condition: Condition) -> list[Span] | None:
             spans = _of_one(inner)
             if spans is not None:
                 found = spans if found is None else _both(found, spans)
-    return found
+    # Only an element fulfils it, and what else it asks of that is not known here: the filter decides.
+    return None if found is None else [span._replace(exact=False) for span in found]
 
 
 def _both(first: Sequence[Span], second: Sequence[Span]) -> list[Span]:

@@ -61,6 +61,8 @@ class Definition:
     """What the keys of its documents begin with."""
     unique: Mapping[str, Index] = field(default_factory=dict)
     """The whole unique indexes of one field, by the field."""
+    judges: bool = False
+    """Whether a filter or a function decides about entries of an index."""
 
     def index(self, name: str) -> Index | None:
         """The index of that name; None if there is none."""
@@ -145,7 +147,8 @@ def _decoded(raw: bytes) -> Definition:
     indexes = tuple(Index(facts["id"], facts["created"], one) for one in definitions)
     unique = {index.fields[0][0]: index for index in indexes if index.decides}
     prefix = keyspace.document_prefix(facts["id"])
-    return Definition(facts["id"], facts["created"], facts["next"], indexes, raw, prefix, unique)
+    judges = any(index.definition.where is not None or index.definition.key is not None for index in indexes)
+    return Definition(facts["id"], facts["created"], facts["next"], indexes, raw, prefix, unique, judges)
 
 
 def _of(id: int, created: int, next_index: int, indexes: tuple[IndexDefinition, ...]) -> Definition:

@@ -16,7 +16,7 @@ from functools import cmp_to_key
 from typing import Any, Final
 
 from memdb.documents.filters import matcher_of_elements
-from memdb.documents.operands import copied, is_integral, is_number, name_of, refuse_update
+from memdb.documents.operands import copied, is_integral, is_number, name_of, refuse_update, shown
 from memdb.documents.order import compare, same
 from memdb.documents.paths import Path, is_array
 from memdb.documents.predicates import is_ordered
@@ -45,7 +45,7 @@ _DECIMALS: Final = decimal.Context(prec=34, traps=[])
 def _read_arithmetic(op: str, compute: Callable[[Any, Any], Any]) -> Callable[[Any, str], Change]:
     def read(operand: Any, where: str) -> Change:
         if not is_number(operand):
-            refuse_update(where, f"{op} takes a number, not {operand!r}")
+            refuse_update(where, f"{op} takes a number, not {shown(operand)}")
 
         def change(old: Any) -> Any:
             if old is MISSING:
@@ -124,7 +124,7 @@ def _read_each(op: str, operand: Any, where: str, modifiers: frozenset[str]) -> 
         refuse_update(where, f"the modifiers of {op} need $each, as in {{'$each': [1, 2]}}")
     elements = operand["$each"]
     if not is_array(elements):
-        refuse_update(f"{where}.$each", f"$each takes a list of elements, not {elements!r}")
+        refuse_update(f"{where}.$each", f"$each takes a list of elements, not {shown(elements)}")
     return [copied(one) for one in elements]
 
 
@@ -153,7 +153,7 @@ def _read_whole(modifiers: Mapping[str, Any], name: str, where: str) -> int | No
         return None
     number = modifiers[name]
     if not is_integral(number):
-        refuse_update(f"{where}.{name}", f"{name} takes an int, not {number!r}")
+        refuse_update(f"{where}.{name}", f"{name} takes an int, not {shown(number)}")
     return int(number)
 
 
@@ -175,13 +175,13 @@ def _read_sort(operand: Any, where: str) -> Callable[[list[Any]], None]:
 
 def _text(path: Any, where: str) -> str:
     if not isinstance(path, str) or not all(path.split(".")) or path.startswith("$"):
-        refuse_update(where, f"$sort takes paths like 'a.b', not {path!r}")
+        refuse_update(where, f"$sort takes paths like 'a.b', not {shown(path)}")
     return path
 
 
 def _direction(operand: Any, where: str) -> bool:
     if not is_integral(operand) or operand not in (1, -1):
-        refuse_update(where, f"$sort takes 1 or -1, or a mapping of paths to those, not {operand!r}")
+        refuse_update(where, f"$sort takes 1 or -1, or a mapping of paths to those, not {shown(operand)}")
     return bool(operand == -1)
 
 
@@ -236,7 +236,7 @@ def _read_pull(operand: Any, where: str) -> Change:
 
 def _read_pop(operand: Any, where: str) -> Change:
     if not is_integral(operand) or operand not in (1, -1):
-        refuse_update(where, f"$pop takes 1 (the last element) or -1 (the first), not {operand!r}")
+        refuse_update(where, f"$pop takes 1 (the last element) or -1 (the first), not {shown(operand)}")
     is_last = operand == 1
 
     def change(old: Any) -> Any:

@@ -215,6 +215,10 @@ class Collection(Reads[T]):
             raise KeyError(id)
         changed = update.apply(upsert_base(id) if old is None else old[0])
         loaded = self._loaded(changed)  # what the model refuses is not stored
+        if self._adapter is not None:  # what it takes for something else ("31" for 31) is stored as that
+            dumped = self._adapter.dump(loaded)
+            settled = (update.fields & dumped.keys() & changed.keys()) - {"_id"}
+            changed.update((name, dumped[name]) for name in settled)
         if old is None:
             batch.insert(changed, key, self._expiry(tx, ttl, 0), is_new=True)
         else:
@@ -365,9 +369,9 @@ class Collection(Reads[T]):
         goes on after a crash. With *tx* it is built in that transaction.
 
         Raises IndexMismatch (another one has this name), DuplicateKeyError, UnsupportedType, KeyTooLarge
-        (documents that it can't hold; there is no such index then), InvalidFilter, ValueError, TypeError,
-        ReadOnlyError. Cost: about 5 µs a document, in transactions of at most 1,000 documents or 1 MiB;
-        queries use it when it is complete.
+        (documents that it can't hold; there is no such index then), InvalidFilter, ValueError (also in a
+        transaction of isolation ``snapshot``), TypeError, ReadOnlyError. Cost: about 5 µs a document, in
+        transactions of at most 1,000 documents or 1 MiB; queries use it when it is complete.
 
         >>> people.create_index(["city", "-age"])
         'city,-age'

@@ -12,13 +12,14 @@ Invariants:
 """
 
 import heapq
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from operator import itemgetter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from memdb.documents import catalogue
 from memdb.documents.catalogue import Source
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["Cursor", "Plan", "Query", "reading"]
 
 T = TypeVar("T")
+
+_MOST: Final = sys.maxsize // 4
+"""Documents: skip, limit and one more together are a count that Python's iterators take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ def _whole(number: object, what: str) -> int:
         raise TypeError(f"{what} must be an int, not {type(number).__name__}")
     if number < 0:
         raise ValueError(f"{what}={number}: give 0 or more")
-    return number
+    return min(number, _MOST)
 
 
 class Run:

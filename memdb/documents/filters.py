@@ -16,13 +16,13 @@ from typing import Any, Final, NamedTuple
 
 from memdb.documents import parsing
 from memdb.documents.operands import plain
-from memdb.documents.order import is_nan
+from memdb.documents.order import is_nan, same
 from memdb.documents.parsing import AllOf, AnyOf, AtPath, ElementMatch, Negated, Node, Operator, Predicate
 from memdb.documents.paths import Path, any_at
 from memdb.documents.predicates import PLAIN, Test, equals
 from memdb.sentinels import MISSING
 
-__all__ = ["Condition", "Filter", "compile_filter", "matcher_of_elements"]
+__all__ = ["Condition", "Filter", "compile_filter", "matcher_of_elements", "same_source"]
 
 Matches = Callable[[Mapping[str, Any]], bool]
 
@@ -97,6 +97,30 @@ def compile_filter(filter: Mapping[str, Any] | None) -> Filter:
         filter = {}
     root, source = parsing.parse(filter)
     return Filter(root, source)
+
+
+def same_source(first: Any, second: Any) -> bool:
+    """Whether two filters, as their sources, say the same: names in any order, ``1`` as ``1.0`` but not as
+    True.
+
+    >>> same_source({"a": 1, "b": 2}, {"b": 2.0, "a": 1}), same_source({"a": 1}, {"a": True})
+    (True, False)
+    """
+    if type(first) is not dict or type(second) is not dict:
+        return same(first, second)
+    return first.keys() == second.keys() and all(
+        _same_operand(name, one, second[name]) for name, one in first.items()
+    )
+
+
+def _same_operand(name: str, first: Any, second: Any) -> bool:
+    if name in ("$and", "$or", "$nor"):
+        return len(first) == len(second) and all(map(same_source, first, second))
+    if name in ("$elemMatch", "$not") or (
+        type(first) is dict and any(type(one) is str and one.startswith("$") for one in first)
+    ):
+        return same_source(first, second)
+    return same(first, second)
 
 
 def matcher_of_elements(condition: Any, where: str) -> Test:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from memdb.documents.filters import Condition
 from memdb.documents.keyspace import following, id_bytes
+from memdb.documents.operands import shown
 from memdb.errors import Error
 
 __all__ = ["id_ranges"]
@@ -37,16 +38,16 @@ def id_ranges(conditions: Iterable[Condition], prefix: bytes) -> tuple[Ranges, b
     for condition in on_id:
         points = _points(condition)
         if points is not None:
-            text = repr(condition.operand)
+            text = shown(condition.operand, 60)
             ranges = sorted([*((one, one + b"\0") for one in points), _TUPLES])
-            return [(prefix + start, prefix + stop) for start, stop in ranges], True, text[:60]
+            return [(prefix + start, prefix + stop) for start, stop in ranges], True, text
     found: Ranges | None = None
     texts = []
     for condition in on_id:
         bounds = _ordered(condition)
         if bounds is not None:
             found = bounds if found is None else _both(found, bounds)
-            texts.append(f"{condition.op} {condition.operand!r}"[:60])
+            texts.append(f"{condition.op} {shown(condition.operand, 50)}")
     if found is None:
         return None
     return [(prefix + start, prefix + stop) for start, stop in found], False, ", ".join(texts)
@@ -65,12 +66,16 @@ def _points(condition: Condition) -> set[bytes] | None:
         if type(one) in _PLAIN:
             _add(found, one)
         elif type(one) in _NUMBERS:
-            if math.isfinite(one) and one == int(one):
+            if _is_finite(one) and one == int(one):
                 _add(found, int(one))
             _add_float(found, one)
         else:
             return None  # another type may be equal to a key of another form: the filter decides
     return found
+
+
+def _is_finite(number: Any) -> bool:
+    return type(number) is int or math.isfinite(number)
 
 
 def _add(found: set[bytes], id: Any) -> None:
@@ -104,11 +109,12 @@ def _ordered(condition: Condition) -> Ranges | None:
             return None
         kind = code[:1]
         return sorted([(code, following(kind)) if above else (kind, code + b"\0"), _TUPLES])
-    if type(operand) not in _NUMBERS or not math.isfinite(operand):
+    if type(operand) not in _NUMBERS or not _is_finite(operand):
         return None
     try:
         whole = id_bytes(math.floor(operand) if above else math.ceil(operand))
-        broken = id_bytes(float(operand))
+        # Both zeros are one number, and -0.0 is the first of the two keys.
+        broken = id_bytes(float(operand) if operand else -0.0 if above else 0.0)
     except (Error, OverflowError):
         return None
     if above:

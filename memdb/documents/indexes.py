@@ -21,7 +21,7 @@ from itertools import product
 from typing import Any, Final, Self
 
 from memdb.documents import keyspace
-from memdb.documents.filters import Filter, compile_filter
+from memdb.documents.filters import Filter, compile_filter, same_source
 from memdb.documents.paths import Path, index_values, value_of
 from memdb.errors import Error, IndexMismatch, UnsupportedType
 from memdb.layering import encode_compound, encode_ordered, encode_ordered_column
@@ -81,8 +81,9 @@ class IndexDefinition:
 
     def same_as(self, other: "IndexDefinition") -> bool:
         """Whether both mean the same entries, built or not."""
-        mine = (self.name, self.fields, self.unique, self.where, self.key)
-        return mine == (other.name, other.fields, other.unique, other.where, other.key)
+        mine = (self.name, self.fields, self.unique, self.key)
+        is_same = mine == (other.name, other.fields, other.unique, other.key)
+        return is_same and same_source(self.where, other.where)
 
     def __str__(self) -> str:
         what = [f"key={self.key or 'a function without a name'}"] if self.key is not None else []

@@ -11,6 +11,7 @@ from memdb.documents.cursor import Cursor, Query, Run
 from memdb.documents.filters import compile_filter
 from memdb.documents.indexes import Index
 from memdb.documents.keyspace import following
+from memdb.documents.operands import shown
 from memdb.documents.planner import Access
 from memdb.layering import SpaceKey
 
@@ -78,7 +79,7 @@ class _Ranged(Query):
         access.several = SpaceKey(index.mark) in source
         access.exact = True
         access.bounds = {
-            "values": f"{self._low!r} to {'the same' if self._high is None else repr(self._high)}"
+            "values": f"{shown(self._low)} to {'the same' if self._high is None else shown(self._high)}"
         }
         return access
 

@@ -50,6 +50,9 @@ class Adapter(Generic[T]):
         self._shape = shape
         self._takes_generated = False
 
+    def __reduce__(self) -> Any:
+        return adapter_for, (self.model,)
+
     def dump(self, item: T | Mapping[str, Any]) -> dict[str, Any]:
         """The document of an object: a new dict, with ``_id`` first if the object has an id. A mapping is
         what the model makes of it.

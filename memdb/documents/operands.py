@@ -15,10 +15,23 @@ from uuid import UUID
 
 from memdb.errors import InvalidFilter
 
-__all__ = ["MAX_DEPTH", "copied", "is_integral", "is_number", "name_of", "plain", "refuse", "refuse_update"]
+__all__ = [
+    "MAX_DEPTH",
+    "check_text",
+    "copied",
+    "is_integral",
+    "is_number",
+    "name_of",
+    "plain",
+    "refuse",
+    "refuse_update",
+    "shown",
+]
 
 MAX_DEPTH: Final = 100
 """How deep filters, and values in filters and updates, may be nested; MongoDB's limit of documents."""
+
+_DIGITS: Final = 19  # of 2**63
 
 _SCALARS: Final = frozenset(
     {
@@ -48,6 +61,20 @@ def name_of(value: object) -> str:
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
+def shown(value: object, length: int = 80) -> str:
+    """A value as a message shows it: its beginning, if it is long.
+
+    >>> shown("abc"), shown(10**5000)
+    ("'abc'", 'an int of very many digits')
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no int of more than sys.get_int_max_str_digits()
+        article = "an" if type(value) is int else f"a {name_of(value)} with an"
+        return f"{article} int of very many digits"
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
 def is_number(value: object) -> bool:
     """Whether *value* is a number; a bool is none.
 
@@ -67,7 +94,13 @@ def is_integral(value: Any) -> bool:
         return True
     if type(value) is float:
         return value.is_integer()
-    return type(value) is Decimal and value.is_finite() and value == value.to_integral_value()
+    # A Decimal beyond 64 bits is no count of anything, and of 1E+999999999 there would be no end.
+    return (
+        type(value) is Decimal
+        and value.is_finite()
+        and value.adjusted() < _DIGITS
+        and value == value.to_integral_value()
+    )
 
 
 def plain(value: Any, where: str, depth: int = 0) -> Any:
@@ -77,6 +110,8 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     [b'a', {'x': 1}]
     """
     kind = type(value)
+    if kind is str:
+        check_text(value, where)
     if kind in _SCALARS:
         return value
     if depth > MAX_DEPTH:
@@ -98,7 +133,18 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     refuse(where, f"documents hold no {name_of(value)}; convert it to a type that they hold, as int or str")
 
 
+def check_text(text: str, where: str) -> None:
+    """Raises InvalidFilter for a str that no document can hold: one with a lone surrogate."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            refuse(where, f"{shown(text)} holds a lone surrogate, and no document does; is it bytes?")
+
+
 def _name(name: Any, where: str) -> Any:
+    if type(name) is str:
+        check_text(name, where)
     if type(name) in (str, int, bytes, float, bool, type(None), UUID, tuple, datetime):
         return name
     refuse(where, f"a document has no field that is named by a {name_of(name)}; use a str")

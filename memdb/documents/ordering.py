@@ -6,6 +6,7 @@ memory and reading an index give one order.
 Invariants:
 
 * The order is total: documents whose fields are equal come by their ids, in the direction of the last field.
+  (Of a sort that does not name ``_id`` the planner may leave that end to a compound index; of a page never.)
 * Of a field with several values the first one in the field's direction counts.
 * ``_id`` sorts as keys do; fields behind it say nothing.
 """

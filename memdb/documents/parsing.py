@@ -12,11 +12,22 @@ Invariants:
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, Final, NamedTuple, NoReturn
 
 from memdb.documents import predicates
-from memdb.documents.operands import MAX_DEPTH, is_integral, is_number, name_of, plain, refuse
+from memdb.documents.operands import (
+    MAX_DEPTH,
+    check_text,
+    is_integral,
+    is_number,
+    name_of,
+    plain,
+    refuse,
+    shown,
+)
 from memdb.documents.paths import Path
 from memdb.documents.predicates import Test
 
@@ -112,7 +123,10 @@ def is_condition(operand: object) -> bool:
     """
     if isinstance(operand, re.Pattern):
         return True
-    return _has_operators(operand) and next(iter(operand)) not in _LOGICAL  # type: ignore[call-overload]
+    if not isinstance(operand, Mapping) or not operand:
+        return False
+    first = next(iter(operand))  # a filter may name a field first, and $or behind it
+    return isinstance(first, str) and first.startswith("$") and first not in _LOGICAL
 
 
 def parse_condition(condition: Any, where: str) -> list[Predicate]:
@@ -136,7 +150,8 @@ def _parse_document(filter: object, where: str, depth: int) -> tuple[AllOf, dict
     source: dict[str, Any] = {}
     for name, operand in filter.items():
         if type(name) is not str:
-            refuse(where, f"a field is named by a str, not by a {name_of(name)} ({name!r})")
+            refuse(where, f"a field is named by a str, not by a {name_of(name)} ({shown(name)})")
+        check_text(name, where)
         place = f"{where}.{name}" if where else name
         if name in _LOGICAL:
             node, source[name] = _parse_logical(name, operand, place, depth)
@@ -158,7 +173,7 @@ def _refuse_top_level(name: str, where: str) -> NoReturn:
 
 def _parse_logical(name: str, operand: Any, where: str, depth: int) -> tuple[Node, list[Any]]:
     if not isinstance(operand, list | tuple) or not operand:
-        refuse(where, f"{name} takes a list of one filter or more, not {operand!r}")
+        refuse(where, f"{name} takes a list of one filter or more, not {shown(operand)}")
     read = [_parse_document(one, f"{where}[{n}]", depth + 1) for n, one in enumerate(operand)]
     parts = tuple(node for node, _ in read)
     source = [plain_one for _, plain_one in read]
@@ -239,7 +254,7 @@ def _reader_of_order(op: str) -> Callable[[Any, str, int], _Read]:
 def _read_list(name: str, operand: Any, where: str) -> tuple[list[Any], list[re.Pattern[str]], list[Any]]:
     """The values and the patterns of ``$in`` and ``$nin``, and their plain form."""
     if not isinstance(operand, list | tuple | set | frozenset):
-        refuse(where, f"{name} takes a list of values, not {operand!r}")
+        refuse(where, f"{name} takes a list of values, not {shown(operand)}")
     values: list[Any] = []
     patterns: list[re.Pattern[str]] = []
     source: list[Any] = []
@@ -271,7 +286,7 @@ def _read_nin(operand: Any, where: str, depth: int) -> _Read:
 
 def _read_exists(operand: Any, where: str, depth: int) -> _Read:
     if type(operand) is not bool and not is_integral(operand):
-        refuse(where, f"$exists takes true or false, not {operand!r}")
+        refuse(where, f"$exists takes true or false, not {shown(operand)}")
     wanted = bool(operand)
     there = Operator("exists", True, predicates.exists)
     return [there if wanted else Negated("exists", False, (there,))], wanted
@@ -284,7 +299,7 @@ def _read_type(operand: Any, where: str, depth: int) -> _Read:
         key = int(one) if is_integral(one) else one
         if type(key) not in (int, str) or key not in predicates.TYPE_NAMES:
             known = ", ".join(predicates.OWN_TYPES)
-            refuse(where, f"{one!r} is no type; there are {known}, and MongoDB's numbers of them")
+            refuse(where, f"{shown(one)} is no type; there are {known}, and MongoDB's numbers of them")
         names.append(predicates.TYPE_NAMES[key])
     if not names:
         refuse(where, "$type takes one type or a list of some, not an empty list")
@@ -293,17 +308,17 @@ def _read_type(operand: Any, where: str, depth: int) -> _Read:
 
 def _read_size(operand: Any, where: str, depth: int) -> _Read:
     if not is_integral(operand) or operand < 0:
-        refuse(where, f"$size takes a number of elements, an int of 0 or more, not {operand!r}")
+        refuse(where, f"$size takes a number of elements, an int of 0 or more, not {shown(operand)}")
     size = int(operand)
     return [Operator("size", size, predicates.has_size(size), takes_array=True)], size
 
 
 def _read_mod(operand: Any, where: str, depth: int) -> _Read:
     if not isinstance(operand, list | tuple) or len(operand) != 2:
-        refuse(where, f"$mod takes a list of two numbers, divisor and remainder, not {operand!r}")
+        refuse(where, f"$mod takes a list of two numbers, divisor and remainder, not {shown(operand)}")
     for one in operand:
-        if not is_number(one) or not math.isfinite(one):
-            refuse(where, f"$mod takes finite numbers, not {one!r}")
+        if not is_number(one) or not _is_finite(one):
+            refuse(where, f"$mod takes finite numbers, not {shown(one)}")
     divisor, remainder = int(operand[0]), int(operand[1])
     if divisor == 0:
         refuse(where, "the divisor of $mod is 0 (a fraction is cut off); use another one")
@@ -313,19 +328,28 @@ def _read_mod(operand: Any, where: str, depth: int) -> _Read:
     ]
 
 
+def _is_finite(number: Any) -> bool:
+    """Of a Decimal also: no larger than a float can be, since it is written out as an int."""
+    if type(number) is Decimal:
+        return number.is_finite() and number.adjusted() <= sys.float_info.max_10_exp
+    return type(number) is int or math.isfinite(number)
+
+
 def _read_not(operand: Any, where: str, depth: int) -> _Read:
     if isinstance(operand, re.Pattern):
         parts, source = _parse_regex({"$regex": operand}, where)
     elif isinstance(operand, Mapping) and operand:
         parts, source = _parse_operators(operand, where, depth + 1)
     else:
-        refuse(where, f"$not takes a condition, as in {{'$not': {{'$gt': 5}}}}, not {operand!r}; see $ne")
+        refuse(
+            where, f"$not takes a condition, as in {{'$not': {{'$gt': 5}}}}, not {shown(operand)}; see $ne"
+        )
     return [Negated("not", source, tuple(parts))], source
 
 
 def _read_element_match(operand: Any, where: str, depth: int) -> _Read:
     if not isinstance(operand, Mapping):
-        refuse(where, f"$elemMatch takes a filter or a document of operators, not {operand!r}")
+        refuse(where, f"$elemMatch takes a filter or a document of operators, not {shown(operand)}")
     if is_condition(operand):
         parts, source = _parse_operators(operand, where, depth + 1)
         return [ElementMatch(tuple(parts), None)], source
@@ -335,7 +359,7 @@ def _read_element_match(operand: Any, where: str, depth: int) -> _Read:
 
 def _read_all(operand: Any, where: str, depth: int) -> _Read:
     if not isinstance(operand, list | tuple | set | frozenset):
-        refuse(where, f"$all takes a list of values, not {operand!r}")
+        refuse(where, f"$all takes a list of values, not {shown(operand)}")
     found: list[Predicate] = []
     source: list[Any] = []
     for number, one in enumerate(operand):
@@ -373,7 +397,7 @@ def _compile(expression: Mapping[str, Any], where: str) -> tuple[re.Pattern[str]
         refuse(f"{where}.$options", "$options needs a $regex beside it")
     written, options = expression["$regex"], expression.get("$options", "")
     if not isinstance(options, str) or set(options) - _FLAGS.keys():
-        refuse(f"{where}.$options", f"options are letters of 'imsx', not {options!r}")
+        refuse(f"{where}.$options", f"options are letters of 'imsx', not {shown(options)}")
     flags = re.NOFLAG
     for letter in options:
         flags |= _FLAGS[letter]
@@ -381,14 +405,16 @@ def _compile(expression: Mapping[str, Any], where: str) -> tuple[re.Pattern[str]
     if isinstance(written, re.Pattern):
         text = written.pattern
         flags |= written.flags & _KEPT_FLAGS
-    if not isinstance(text, str):
+    if isinstance(text, str):
+        check_text(text, f"{where}.$regex")
+    else:
         refuse(f"{where}.$regex", f"a pattern is a str or a compiled one of str, not a {name_of(text)}")
     if flags & re.ASCII:  # no letter of MongoDB's says that, so it goes into the pattern
         text, flags = f"(?a){text}", flags & ~re.ASCII
     try:
         pattern = re.compile(text, flags)
     except (re.error, OverflowError, RecursionError) as error:
-        refuse(f"{where}.$regex", f"{text!r} is no pattern of Python's re: {error}")
+        refuse(f"{where}.$regex", f"{shown(text)} is no pattern of Python's re: {error}")
     letters = "".join(letter for letter, flag in _FLAGS.items() if flags & flag)
     return pattern, {"$regex": text, "$options": letters} if letters else {"$regex": text}
 

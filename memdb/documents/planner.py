@@ -240,11 +240,20 @@ def _is_exact(filter: Filter, fields: Sequence[tuple[list[Span], bool]]) -> bool
 
 
 def _says_all(source: Mapping[str, Any]) -> bool:
-    """Whether its conditions are all that a filter says: ``$or`` and ``$nor`` add none."""
+    """Whether its conditions are all that a filter says: ``$or`` and ``$nor`` add none, also inside of
+    ``$elemMatch``."""
     return all(
-        all(map(_says_all, operand)) if name == "$and" else not name.startswith("$")
+        all(map(_says_all, operand))
+        if name == "$and"
+        else not name.startswith("$") and not _has_union(operand)
         for name, operand in source.items()
     )
+
+
+def _has_union(operand: Any) -> bool:
+    if type(operand) is dict:
+        return any(name in ("$or", "$nor") or _has_union(one) for name, one in operand.items())
+    return type(operand) is list and any(map(_has_union, operand))
 
 
 def _implies(conditions: Sequence[Condition], wanted: Sequence[Condition]) -> bool:
@@ -255,7 +264,7 @@ def _implies(conditions: Sequence[Condition], wanted: Sequence[Condition]) -> bo
 def _follows(given: Condition, wanted: Condition) -> bool:
     if given.path != wanted.path:
         return False
-    if given.op == wanted.op and same(given.operand, wanted.operand):
+    if given.op == wanted.op and _alike(given.operand, wanted.operand):
         return True
     if wanted.op == "exists":
         # Whatever compares with a value finds none that is missing.
@@ -276,6 +285,15 @@ def _follows(given: Condition, wanted: Condition) -> bool:
     if given.op in ("lt", "lte") and wanted.op in ("lt", "lte"):
         return _beyond(given, wanted, "lt", "lte")
     return False
+
+
+def _alike(given: Any, wanted: Any) -> bool:
+    """Whether two operands are the same; those of ``$elemMatch`` are conditions."""
+    if isinstance(given, Condition) and isinstance(wanted, Condition):
+        return given[:2] == wanted[:2] and _alike(given.operand, wanted.operand)
+    if type(given) is tuple and type(wanted) is tuple:
+        return len(given) == len(wanted) and all(map(_alike, given, wanted))
+    return same(given, wanted)
 
 
 def _beyond(given: Condition, wanted: Condition, strict: str, loose: str) -> bool:

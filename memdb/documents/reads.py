@@ -144,7 +144,11 @@ class Reads(Base[T]):
         index = known.unique.get(path)
         if index is None:
             return MISSING
-        raw, id = layering.payloads(db, (self._key, SpaceKey(index.prefix + encode_ordered(value))))
+        try:
+            entry = SpaceKey(index.prefix + encode_ordered(value))
+        except Error:
+            return MISSING
+        raw, id = layering.payloads(db, (self._key, entry))
         if raw != known.raw:
             return MISSING
         if id is None:
@@ -204,9 +208,10 @@ class Reads(Base[T]):
         snapshot.
 
         *sort*: a field, ``"-field"`` for descending, a list of those or of pairs (field, 1 or -1); documents
-        that are equal there come by id. *skip*, *limit*: how many to leave out, how many at most. *fields*: a
-        list of paths, or ``{path: 1}`` or ``{path: 0}``: only those, or all but those; documents come as
-        dicts then, also of a model.
+        that are equal there come by id, or as a compound index has them that begins with those fields: name
+        ``_id`` at the end where that matters. *skip*, *limit*: how many to leave out, how many at most.
+        *fields*: a list of paths, or ``{path: 1}`` or ``{path: 0}``: only those, or all but those; documents
+        come as dicts then, also of a model.
 
         Raises InvalidFilter, TypeError, ValueError; while iterating SnapshotExpired, UnsupportedType (for
         values that can't be sorted by), ModelError. Cost: by an index about 2 µs a document, else a look at

@@ -11,7 +11,7 @@ Invariants:
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from memdb.documents.operands import name_of
+from memdb.documents.operands import is_integral, name_of
 from memdb.documents.paths import Path, index_values, is_array
 from memdb.errors import UnsupportedType
 from memdb.layering import encode_compound, encode_ordered
@@ -49,7 +49,7 @@ def _read(one: Any) -> tuple[str, bool]:
         path, direction = one
     elif isinstance(one, str) and one.startswith("-"):
         path, direction = one[1:], -1
-    if not isinstance(path, str) or type(direction) is bool or direction not in (1, -1):
+    if not isinstance(path, str) or not is_integral(direction) or direction not in (1, -1):
         raise TypeError(f"sort takes a path, as 'age' or '-age', or a pair, as ('age', -1), not {one!r}")
     if not all(path.split(".")) or path.startswith("$"):
         raise ValueError(f"sort names the path {path!r}, and a path is names with dots between, as 'a.b'")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from memdb.documents import changes as _changes
+from memdb.documents.keyspace import id_bytes
 from memdb.documents.operands import copied, name_of, refuse_update
 from memdb.documents.paths import Path, is_array
 from memdb.sentinels import MISSING
@@ -93,6 +94,13 @@ def compile_update(changes: Mapping[str, Any]) -> Update:
     for name in changes:
         if type(name) is not str:
             refuse_update("", f"a field is named by a str, not by a {name_of(name)} ({name!r})")
+    try:
+        return _compiled(changes)
+    except RecursionError:
+        refuse_update("", "a value in it is nested without end, or much too deep; make it flatter")
+
+
+def _compiled(changes: Mapping[str, Any]) -> Update:
     operators = [name for name in changes if name.startswith("$")]
     if not operators:
         return _merge(changes)
@@ -188,7 +196,8 @@ def _order_of(path: Path) -> list[tuple[bool, int, str]]:
 
 
 def _check_id(old: Any, new: Any) -> None:
-    if type(old) is type(new) and old == new:
+    # Equal is not enough: -0.0 and (True,) are other keys than 0.0 and (1,).
+    if type(old) is type(new) and id_bytes(old) == id_bytes(new):
         return
     if new is MISSING:
         raise ValueError(f"the _id {old!r} of a document can't be removed; delete the document")

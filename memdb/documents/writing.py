@@ -100,6 +100,7 @@ class Batch:
         if not is_new and own is None:
             self._claims[key] = None, document, id
         stored = encode_document(document)
+        document = self._judged(document, stored)
         writes = self._writes
         entry = id + b"\0"  # values.encode(id), of bytes
         for index in self._definition.indexes:
@@ -146,6 +147,7 @@ class Batch:
     ) -> None:
         """Another document in the place of *old*."""
         stored = encode_document(document)
+        document = self._judged(document, stored)
         entry = values.encode(id)
         key = self._documents + id
         for index in self._definition.indexes:
@@ -189,6 +191,11 @@ class Batch:
                 self._claim(index, one, document, id)
             self._writes[one] = one, entry, expires_us
         return sum(map(len, keys)) + len(keys) * len(entry)
+
+    def _judged(self, document: dict[str, Any], stored: bytes) -> dict[str, Any]:
+        """A document as the indexes by a filter or a function get to see it: as it is read again, since a
+        bytearray comes back as bytes."""
+        return decode_document(stored[:-1]) if self._definition.judges else document
 
     def _release(self, index: Index, key: bytes, id: bytes, entry: bytes) -> None:
         """Takes an entry away; unless another document of this batch has come there, which has waited for

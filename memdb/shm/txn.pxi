@@ -356,8 +356,8 @@ cdef class TxnState(Reads):
             self.writes.update(last)
             self.size = size
             return 0
-        for key, write in last.items():  # on the way it may be more than in the end
-            self.place(key, write, self.writes.get(key))
+        for key, write in last.items():  # what grows may come before what shrinks: only the whole was judged
+            self.place(<bytes>key, <OwnWrite>write, <OwnWrite>self.writes.get(key))
         return 0
 
     cdef int forget(self, bytes stored) except -1:

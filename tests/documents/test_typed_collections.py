@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 from uuid import UUID
 
+import pydantic
 import pytest
 from documents.people import KINDS, Colour, DataAddress, DataPerson, alice
 
@@ -12,6 +14,18 @@ import memdb
 from memdb.errors import ModelError
 
 each_kind = pytest.mark.parametrize(("person", "address"), KINDS, ids=["dataclass", "msgspec", "pydantic"])
+
+
+class LaxAddress(pydantic.BaseModel):
+    city: str = "Rome"
+    lines: list[str] = []
+
+
+class LaxPerson(pydantic.BaseModel):
+    name: str
+    age: int = 0
+    address: LaxAddress | None = None
+    id: int | None = None
 
 
 @pytest.fixture
@@ -93,3 +107,26 @@ def test_wrong_models(engine: memdb.Database, name: str) -> None:
     for wrong in (int, "Person", DataAddress("x")):
         with pytest.raises(TypeError, match="class"):
             engine.collection(name, model=wrong)  # type: ignore[call-overload]
+
+
+def test_what_a_lax_model_takes_for_something_else_is_stored_as_that(engine: memdb.Database) -> None:
+    people = engine.collection("lax", model=LaxPerson)
+    people.create_index("age")
+    people.insert(LaxPerson(id=1, name="Ada"))
+    changes: list[Any] = [{"age": "31"}, {"$set": {"age": "31"}}, {"$set": {"address": {"lines": ("a",)}}}]
+    for change in changes:
+        assert people.update(1, change).age == 31
+    assert people.find_one({"age": 31}) == people.get(1)
+    plain = engine.collection("lax").get(1)
+    assert plain == {"_id": 1, "name": "Ada", "age": 31, "address": {"city": "Rome", "lines": ["a"]}}
+    assert people.check().ok
+    engine.drop_collection("lax")
+
+
+@each_kind
+def test_a_typed_collection_pickles(engine: memdb.Database, name: str, person: Any, address: Any) -> None:
+    people = engine.collection(name, model=person)
+    people.insert(alice(person, address))
+    again = pickle.loads(pickle.dumps(people))
+    assert again.find().to_list() == people.find().to_list() and type(again.find_one()) is person
+    engine.drop_collection(name)
