@@ -160,8 +160,9 @@ def test_expiry_is_judged_at_the_snapshots_time(opened: Opener) -> None:
     fill(db)
     wait_until(lambda: all_can_be_had(db))
     with db.transaction() as tx:
+        expires_us = layering.expiry_us(tx, 2.0)  # one instant for all
         for i in range(0, DOCUMENTS, 2):
-            tx.set(key(i), {"_id": i}, ttl=0.2)
+            layering.put(tx, key(i), {"_id": i}, expires_us)
     with db.snapshot() as snap:
         seen = len(alone(snap))
         wait_until(lambda: db.get(key(0)) is None)
