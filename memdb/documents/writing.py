@@ -201,16 +201,16 @@ class Batch:
     def _release(self, index: Index, key: bytes, entry: bytes) -> None:
         """Takes an entry away; unless another document of this batch has come there, which has waited for
         it."""
-        claim = self._claims.pop(key, None)
         own = self._writes.get(key)
-        if own is None:
-            if index.ready or not index.unique or self._has_entry(key, entry):
-                self._writes[key] = key, None, 0
-        elif own[1] == entry:
-            if claim is None:
+        if own is not None and own[1] == entry:
+            if self._claims.pop(key, None) is None:
                 self._writes[key] = key, None, 0
             else:  # the document came there by this batch, and leaves it to whoever has it
                 del self._writes[key]
+        elif index.ready or not index.unique or self._has_entry(key, entry):
+            self._claims.pop(key, None)
+            if own is None:
+                self._writes[key] = key, None, 0
 
     def _has_entry(self, key: bytes, entry: bytes) -> bool:
         """Whether a unique entry is of this document: in an index that is being built it can be another's,
