@@ -197,7 +197,7 @@ def _order_of(path: Path) -> list[tuple[bool, int, str]]:
 
 def _check_id(old: Any, new: Any) -> None:
     # Equal is not enough: -0.0 and (True,) are other keys than 0.0 and (1,).
-    if type(old) is type(new) and id_bytes(old) == id_bytes(new):
+    if type(old) is type(new) and old == new and id_bytes(old) == id_bytes(new):
         return
     if new is MISSING:
         raise ValueError(f"the _id {old!r} of a document can't be removed; delete the document")

@@ -40,7 +40,7 @@ def test_who_passes_through_the_value_of_another_leaves_it_its_entry(people: Col
     assert people.find_one({"u": "e"}) == {"_id": 1, "u": "e"}
 
 
-@pytest.mark.parametrize("how", ["update", "delete", "expire"])
+@pytest.mark.parametrize("how", ["update", "delete", "give", "expire"])
 def test_a_value_in_two_documents_while_their_unique_index_is_built(people: Collection, how: str) -> None:
     """The build has not met the older one yet; what happens to that leaves the entry of the newer alone."""
     people.insert_many({"_id": n, "u": n} for n in range(1500))
@@ -55,6 +55,10 @@ def test_a_value_in_two_documents_while_their_unique_index_is_built(people: Coll
             people.update(1400, {"u": "other"})
         elif how == "delete":
             people.delete(1400)
+        elif how == "give":  # to another one than has it
+            with pytest.raises(memdb.DuplicateKeyError):
+                people.update_many([(5, {"u": 1400}), (1400, {"u": "other"})])
+            people.update(1400, {"u": "other"})
         else:
             people.update(1400, {"x": 1}, ttl=1000)
             people.delete(-1)

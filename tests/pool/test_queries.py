@@ -11,7 +11,8 @@ from documents import random_queries
 
 import memdb
 from memdb import pool
-from memdb.documents import reading, reads
+from memdb.actors import wire
+from memdb.documents import parallel, reading, reads
 
 DOCUMENTS = 1500
 
@@ -134,3 +135,21 @@ def test_a_transaction_reads_its_own_writes_by_itself(
         parts.clear()
         assert [one["_id"] for one in mine.find({"at": -1})] == [7] and parts == []
         tx.abort()
+
+
+def test_a_filter_too_long_to_be_asked_for_is_compiled_once(
+    people: memdb.Collection[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[bytes] = []
+    make = parallel._make_filter
+
+    def counted(arguments: bytes) -> pool.Evaluate:
+        made.append(arguments)
+        return make(arguments)
+
+    monkeypatch.setattr(parallel, "_make_filter", counted)
+    monkeypatch.setattr(wire, "REQUEST_MAX", 500)
+    wanted = list(range(0, DOCUMENTS, 3))
+    assert [one["at"] for one in people.find({"at": {"$in": wanted}})] == wanted
+    assert len(made) == 1
+    assert people.count({"at": {"$in": wanted}}) == len(wanted) and len(made) == 2
