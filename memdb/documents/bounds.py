@@ -46,10 +46,10 @@ class Span(NamedTuple):
 def _point(value: Any) -> Span:
     code = encode_ordered(value)
     exact = type(value) in _EXACT and value == value
-    return Span(code, following(code), True, exact, f"[{_shown(value)}, {_shown(value)}]")
+    return Span(code, following(code), True, exact, f"[{shown(value)}, {shown(value)}]")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
@@ -68,17 +68,17 @@ def _order(op: str, operand: Any) -> Span:
         least = _NO_NUMBERS_BELOW
     exact = type(operand) in _EXACT
     if op == "gt":
-        return Span(following(code), most, False, exact, f"({_shown(operand)}, ...)")
+        return Span(following(code), most, False, exact, f"({shown(operand)}, ...)")
     if op == "gte":
-        return Span(code, most, False, exact, f"[{_shown(operand)}, ...)")
+        return Span(code, most, False, exact, f"[{shown(operand)}, ...)")
     if op == "lt":
-        return Span(least, code, False, exact, f"(..., {_shown(operand)})")
-    return Span(least, following(code), False, exact, f"(..., {_shown(operand)}]")
+        return Span(least, code, False, exact, f"(..., {shown(operand)})")
+    return Span(least, following(code), False, exact, f"(..., {shown(operand)}]")
 
 
 def _prefix(text: str) -> Span:
     code = encode_ordered(text)[:-2]  # without what ends a str
-    return Span(code, following(code), False, False, f"[{_shown(text)}..., ...)")
+    return Span(code, following(code), False, False, f"[{shown(text)}..., ...)")
 
 
 def _of_one(condition: Condition) -> list[Span] | None:

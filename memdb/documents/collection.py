@@ -24,6 +24,7 @@ from memdb.documents.reads import Reads
 from memdb.documents.sorting import sort_keys
 from memdb.documents.updates import Update, compile_update, upsert_base
 from memdb.documents.writing import Batch, checked_document
+from memdb.errors import UnsupportedType
 from memdb.sentinels import KEEP, Keep
 from memdb.transaction import Transaction
 
@@ -135,7 +136,7 @@ class Collection(Reads[T]):
         >>> people.update(1, {"$inc": {"age": 1}})
         {'_id': 1, 'name': 'Ada', 'age': 31}
         """
-        update, key = compile_update(changes), id_bytes(id)
+        update, key = compile_update(changes), _id_key(id, "update_where()")
 
         def work(tx: Transaction) -> T:
             batch = self._batch(tx)
@@ -214,7 +215,7 @@ class Collection(Reads[T]):
         if old is None and not upsert:
             raise KeyError(id)
         changed = update.apply(upsert_base(id) if old is None else old[0])
-        loaded = self._loaded(changed)  # what the model refuses is not stored
+        loaded = self._changed(changed)  # what the model refuses is not stored
         if old is None:
             batch.insert(changed, key, self._expiry(tx, ttl, 0), is_new=True)
         else:
@@ -243,7 +244,7 @@ class Collection(Reads[T]):
         """
         prepared = []
         for place, pair in enumerate(_several(updates, "updates")):
-            if isinstance(pair, (str, bytes, Mapping)) or len(pair) != 2:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise ValueError(f"updates[{place}] is {pair!r}; (id, changes) is needed")
             id, changes = pair
             prepared.append((id, id_bytes(id), compile_update(changes)))
@@ -266,7 +267,9 @@ class Collection(Reads[T]):
         >>> people.delete_many([1, 2, 3])
         2
         """
-        keys = [id_bytes(id) for id in _several(ids, "ids")]
+        if isinstance(ids, Mapping):
+            raise TypeError("ids must be an iterable of several, not dict: delete_where() takes a filter")
+        keys = [_id_key(id, "delete_where()") for id in _several(ids, "ids")]
 
         def work(tx: Transaction) -> int:
             batch = self._batch_if_there(tx)
@@ -453,6 +456,18 @@ def _all_identified(documents: list[Any]) -> tuple[list[dict[str, Any]], list[by
     return [one for one, _, _ in found], [id for _, id, _ in found], [is_new for _, _, is_new in found]
 
 
+def _id_key(id: Any, other: str) -> bytes:
+    """The id's bytes. *other*: the call that takes a filter. Raises UnsupportedType."""
+    try:
+        return id_bytes(id)
+    except UnsupportedType as error:
+        if not isinstance(id, Mapping):
+            raise
+        raise UnsupportedType(
+            f"an id can't be a {type(id).__name__}: {other} takes a filter", type_name=error.type_name
+        ) from None
+
+
 def _several(given: Any, what: str) -> list[Any]:
     if isinstance(given, (str, bytes, Mapping)):
         raise TypeError(f"{what} must be an iterable of several, not {type(given).__name__}")
@@ -484,16 +499,7 @@ def _index_definition(
 
 
 def _paths(fields: Any) -> tuple[tuple[str, bool], ...]:
-    paths = tuple(sort_keys(fields))
-    seen = set()
-    for path, _ in paths:
-        if not all(path.split(".")) or path.startswith("$"):
-            raise ValueError(
-                f"{path!r} is no path of an index: names with dots between them, as in 'address.city'"
-            )
-        if path in seen:
-            raise ValueError(f"the path {path!r} stands in the index twice")
-        seen.add(path)
+    paths = tuple(sort_keys(fields, "an index"))
     if not paths:
         raise ValueError("an index has one path or more")
     if paths[0][0] == "_id":

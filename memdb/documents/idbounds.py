@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+from memdb.documents.bounds import shown
 from memdb.documents.filters import Condition
 from memdb.documents.keyspace import following, id_bytes
 from memdb.errors import Error
@@ -27,6 +28,8 @@ _FLOATS: Final = (b"\x21", b"\x22")
 
 _TUPLES: Final = (b"\x05", b"\x06")
 
+_TEXTS: Final = {"gt": "({}, ...)", "gte": "[{}, ...)", "lt": "(..., {})", "lte": "(..., {}]"}
+
 Ranges = list[tuple[bytes, bytes]]
 
 
@@ -37,19 +40,21 @@ def id_ranges(conditions: Iterable[Condition], prefix: bytes) -> tuple[Ranges, b
     for condition in on_id:
         points = _points(condition)
         if points is not None:
-            text = repr(condition.operand)
+            operands = [condition.operand] if condition.op == "eq" else condition.operand
+            text = " ".join(f"[{shown(one)}, {shown(one)}]" for one in operands[:3])
+            text += " ..." if len(operands) > 3 else ""
             ranges = sorted([*((one, one + b"\0") for one in points), _TUPLES])
-            return [(prefix + start, prefix + stop) for start, stop in ranges], True, text[:60]
+            return [(prefix + start, prefix + stop) for start, stop in ranges], True, text
     found: Ranges | None = None
     texts = []
     for condition in on_id:
         bounds = _ordered(condition)
         if bounds is not None:
             found = bounds if found is None else _both(found, bounds)
-            texts.append(f"{condition.op} {condition.operand!r}"[:60])
+            texts.append(_TEXTS[condition.op].format(shown(condition.operand)))
     if found is None:
         return None
-    return [(prefix + start, prefix + stop) for start, stop in found], False, ", ".join(texts)
+    return [(prefix + start, prefix + stop) for start, stop in found], False, " and ".join(texts)
 
 
 def _points(condition: Condition) -> set[bytes] | None:

@@ -6,6 +6,7 @@ Owns: the public classes ``IndexView`` and ``IndexInfo``.
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from memdb.documents.bounds import shown
 from memdb.documents.catalogue import Definition
 from memdb.documents.cursor import Cursor, Query, Run
 from memdb.documents.filters import compile_filter
@@ -77,10 +78,14 @@ class _Ranged(Query):
         access = Access("index", [(start, stop)] if start < stop else [], index, reverse=self._reverse)
         access.several = SpaceKey(index.mark) in source
         access.exact = True
-        access.bounds = {
-            "values": f"{self._low!r} to {'the same' if self._high is None else repr(self._high)}"
-        }
+        access.bounds = {"values": self._text()}
         return access
+
+    def _text(self) -> str:
+        low, high = (_one_or_all(values) for values in (self._low, self._high or ()))
+        if self._high is None:
+            return f"[{low}, {low}]"
+        return f"{'[' if self._low else '('}{low}, {high})"
 
     def _ends(self, index: Index) -> tuple[bytes, bytes]:
         fields = len(index.fields)
@@ -94,6 +99,11 @@ class _Ranged(Query):
             return start, following(index.code_of(self._low)) if self._low else _whole(index)[1]
         start = index.code_of(self._low) if self._low else _whole(index)[0]
         return start, index.code_of(self._high) if self._high else _whole(index)[1]
+
+
+def _one_or_all(values: tuple[Any, ...]) -> str:
+    """Values as they were asked for: one, a tuple of several, none."""
+    return "..." if not values else shown(values[0] if len(values) == 1 else values)
 
 
 def _whole(index: Index) -> tuple[bytes, bytes]:
@@ -136,8 +146,8 @@ class IndexView(Generic[T]):
         return self.find(value).first()
 
     def find(self, value: Any) -> Cursor[T]:
-        """The documents with that value, by their ids, as a cursor. Raises as ``get``. Cost: about 2 µs a
-        document.
+        """The documents with that value, in the order of the index, as a cursor. Raises as ``get``. Cost:
+        about 2 µs a document.
 
         >>> people.index("city").find("Rome").to_list()
         [{'_id': 1, 'name': 'Ada', 'city': 'Rome'}]

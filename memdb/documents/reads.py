@@ -338,7 +338,7 @@ class Reads(Base[T]):
         *,
         group_by: str | Sequence[str] | None = None,
         tx: Transaction | None = None,
-        **aggregates: tuple[str, str] | str,
+        **aggregates: tuple[str, str | None] | str,
     ) -> list[dict[str, Any]]:
         """Groups what *filter* finds by one field or several, and sums each group up.
 
