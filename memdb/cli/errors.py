@@ -34,7 +34,7 @@ NO_MEANS: dict[str, str] = {
     "explain": "no such collection",
     "update-where": "no such collection, or no document matches",
     "delete-where": "no such collection, or no document matches",
-    "index": "no such collection, to list or to drop",
+    "index": "no such collection, to list or to drop, or no such index to drop",
     "drop-collection": "no such collection",
     "rename-collection": "no such collection",
     "check": "it found problems",
