@@ -128,10 +128,10 @@ class Collection(Reads[T]):
     ) -> T:
         """Changes the document with that id and returns it as it is then.
 
-        *changes*: fields that are merged into it, or update operators (``{"$inc": {"age": 1}}``). *upsert*: a
-        missing one is made of the id and the changes, else it is KeyError. *ttl*: the TTL is kept unless one
-        is given (None: none). Raises InvalidFilter, ValueError, TypeError for changes that can't be, and as
-        ``insert``. Cost: a read and one commit.
+        *changes*: fields that take the place of those there, or update operators (``{"$inc": {"age": 1}}``).
+        *upsert*: a missing one is made of the id and the changes, else it is KeyError. *ttl*: the TTL is kept
+        unless one is given (None: none). Raises InvalidFilter, ValueError, TypeError for changes that can't
+        be, and as ``insert``. Cost: a read and one commit.
 
         >>> people.update(1, {"$inc": {"age": 1}})
         {'_id': 1, 'name': 'Ada', 'age': 31}
@@ -363,9 +363,10 @@ class Collection(Reads[T]):
         *unique*: no two documents have its values (a missing field counts as null). *where*: only documents
         that this filter finds. *key*: a function of the document gives the value, and *fields* is the index's
         name; every process that writes must have it: importable by its name, or registered by
-        ``db.collection(name, keys={index: function})``. *progress*: called with (documents done, of how
-        many). If the index is there with the same definition it is finished if it was not, so the same call
-        goes on after a crash. With *tx* it is built in that transaction.
+        ``db.collection(name, keys={index: function})``; what it raises comes out of the call. *progress*:
+        called with (documents done, of how many). If the index is there with the same definition it is
+        finished if it was not, so the same call goes on after a crash. With *tx* it is built in that
+        transaction.
 
         Raises IndexMismatch (another one has this name), DuplicateKeyError, UnsupportedType, KeyTooLarge
         (documents that it can't hold; there is no such index then), InvalidFilter, ValueError, TypeError,

@@ -101,7 +101,7 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
 def _name(name: Any, where: str) -> Any:
     if type(name) in (str, int, bytes, float, bool, type(None), UUID, tuple, datetime):
         return name
-    refuse(where, f"a document has no field that is named by a {name_of(name)}; use a str")
+    refuse(where, f"a document has no field that is named by {name_of(name)}; use a str")
 
 
 def copied(value: Any) -> Any:

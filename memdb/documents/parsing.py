@@ -136,7 +136,7 @@ def _parse_document(filter: object, where: str, depth: int) -> tuple[AllOf, dict
     source: dict[str, Any] = {}
     for name, operand in filter.items():
         if type(name) is not str:
-            refuse(where, f"a field is named by a str, not by a {name_of(name)} ({name!r})")
+            refuse(where, f"a field is named by a str, not by {name_of(name)} ({name!r})")
         place = f"{where}.{name}" if where else name
         if name in _LOGICAL:
             node, source[name] = _parse_logical(name, operand, place, depth)

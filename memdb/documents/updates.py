@@ -92,7 +92,7 @@ def compile_update(changes: Mapping[str, Any]) -> Update:
         refuse_update("", f"changes are a mapping of fields, or of operators, not {name_of(changes)}")
     for name in changes:
         if type(name) is not str:
-            refuse_update("", f"a field is named by a str, not by a {name_of(name)} ({name!r})")
+            refuse_update("", f"a field is named by a str, not by {name_of(name)} ({name!r})")
     operators = [name for name in changes if name.startswith("$")]
     if not operators:
         return _merge(changes)
