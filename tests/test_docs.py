@@ -87,6 +87,8 @@ def _run_console(session: str) -> None:
             env=environment(),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
+        if words[1] == "stop" and done.stdout.startswith("no engine runs"):
+            continue  # on a busy machine the command may begin after the engine's last client has lingered
         assert done.stdout.strip() == expected.strip()
 
 

@@ -41,7 +41,8 @@ NO_MEANS: dict[str, str] = {
     "demo": "something was lost",
     "recover": "something is left out",
     "doctor": "there is a problem",
-    "shell": "from a pipe: a key was missing, a condition did not hold, or a transaction was left open",
+    "shell": "from a pipe: a key, collection or index was missing, no document matched, a condition did not "
+    "hold, or a transaction was left open",
 }
 """What exit code 1 says, by command; the others never return it."""
 
