@@ -87,9 +87,10 @@ def _run_console(session: str) -> None:
             env=environment(),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        if words[1] == "stop" and done.stdout.startswith("no engine runs"):
-            continue  # on a busy machine the command may begin after the engine's last client has lingered
-        assert done.stdout.strip() == expected.strip()
+        answers = [expected.strip()]
+        if words[1] == "stop":  # on a slow machine an engine without clients may have ended by itself
+            answers.append(f"no engine runs for {words[2]}")
+        assert done.stdout.strip() in answers
 
 
 def test_errors_table_equals_the_code() -> None:
@@ -177,7 +178,10 @@ def test_cli_page_names_every_command_and_option() -> None:
 
 
 def _commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
-    for word, command in group.commands.items():
+    context = click.Context(group)
+    for word in group.list_commands(context):
+        command = group.get_command(context, word)
+        assert command is not None
         if isinstance(command, click.Group):
             yield from _commands(command, f"{name} {word}")
         else:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from memdb import pool, values
 from memdb.documents.filters import compile_filter
 from memdb.documents.storing import decode_document
+from memdb.layering import unpack_plain
 from memdb.pool import has_readers
 
 __all__ = ["JOBS", "count", "has_readers", "scan"]
@@ -65,7 +66,9 @@ def _make_filter(arguments: bytes) -> pool.Evaluate:
     matches = compile_filter(given).matches
 
     def found(stored: bytes) -> bytes | None:
-        return stored if matches(decode_document(stored[:-1])) else None
+        document: Any = unpack_plain(stored[:-1])  # most are plain: without a call more for each
+        document = values.decode(stored) if document is None else document
+        return stored if matches(document) else None
 
     return found
 

@@ -16,7 +16,7 @@ import memdb
 from memdb.actors.start import STARTS
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler to build the shim with")
-OPTIONS = {"linger": 0.0, "max_memory": "64MiB"}
+OPTIONS = {"linger": 0.0, "max_memory": "64MiB", "open_timeout": 60.0}
 
 
 @pytest.mark.parametrize("label", ["create:generation", "write:generation"])

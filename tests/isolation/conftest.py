@@ -49,7 +49,7 @@ class Crew:
         return self.run(*((function, seed, seconds, mode) for seed in range(len(self.peers))), kills=kills)
 
     def _await_progress(self, commits: int) -> None:
-        before, deadline = self.db.lsn, time.monotonic() + 30
+        before, deadline = self.db.lsn, time.monotonic() + 90
         while self.db.lsn < before + commits:
             assert time.monotonic() < deadline, "nobody commits"
             time.sleep(0.01)
