@@ -56,6 +56,15 @@ def _there(db: memdb.Database, name: str) -> Any:
     return db.collection(name)
 
 
+def dropped_index(into: Any, name: str) -> str | None:
+    """Drops an index; why the answer is no: there is none of that name."""
+    if into.drop_index(name):
+        return None
+    known = [one.name for one in into.indexes()]
+    others = f"; there are: {' '.join(known)}" if known else "; there is none"
+    return f"{into.name!r} has no index {name!r}{others}"
+
+
 def field_list(text: str) -> list[str]:
     """Fields as they are typed, with commas between them.
 
@@ -312,7 +321,10 @@ def index(
         condition = None if where is None else notation.parse_document(where, "--where")
         with opened(directory, create=False, readonly=fields is None and drop is None) as db:
             if drop is not None:
-                _there(db, collection).drop_index(drop)
+                refusal = dropped_index(_there(db, collection), drop)
+                if refusal is not None:
+                    click.echo(f"memdb: {refusal}", err=True)
+                    raise SystemExit(errors.NO)
             elif fields is not None:
                 _create(db.collection(collection), field_list(fields), name, unique, condition, json_)
             rows = [index_row(one) for one in _there(db, collection).indexes()]
@@ -336,7 +348,8 @@ def _create(
 
 def index_row(one: Any) -> dict[str, Any]:
     """What is told of an index, as JSON has it."""
-    return {**one.to_dict(), "fields": list(one.fields)}
+    where = None if one.where is None else notation.written(one.where)
+    return {**one.to_dict(), "fields": list(one.fields), "where": where}
 
 
 def indexes_table(rows: Iterable[dict[str, Any]]) -> Any:

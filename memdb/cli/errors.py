@@ -34,14 +34,15 @@ NO_MEANS: dict[str, str] = {
     "explain": "no such collection",
     "update-where": "no such collection, or no document matches",
     "delete-where": "no such collection, or no document matches",
-    "index": "no such collection, to list or to drop",
+    "index": "no such collection, to list or to drop, or no such index to drop",
     "drop-collection": "no such collection",
     "rename-collection": "no such collection",
     "check": "it found problems",
     "demo": "something was lost",
     "recover": "something is left out",
     "doctor": "there is a problem",
-    "shell": "from a pipe: a key was missing, a condition did not hold, or a transaction was left open",
+    "shell": "from a pipe: a key, collection or index was missing, no document matched, a condition did not "
+    "hold, or a transaction was left open",
 }
 """What exit code 1 says, by command; the others never return it."""
 

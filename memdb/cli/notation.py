@@ -101,13 +101,32 @@ _VALUE_PARSERS: dict[str, Callable[[str], Any]] = {
 }
 
 
+class Written(dict[str, Any]):
+    """A filter in the JSON that is typed for it: `to_json` leaves it as it is."""
+
+
+def written(filter: Mapping[str, Any]) -> Written:
+    """A filter as it is typed: its operators are no tags, its values have them.
+
+    >>> to_json(written({"at": {"$gt": datetime.date(2026, 1, 2)}}))
+    {'at': {'$gt': {'$date': '2026-01-02'}}}
+    """
+    return Written({name: _written(one) for name, one in filter.items()})
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {name: _written(one) for name, one in value.items()}
+    return [_written(one) for one in value] if isinstance(value, list) else to_json(value)
+
+
 def to_json(value: Any) -> Any:
     """`value` as something that `json.dumps` takes, tagged where JSON has no such type.
 
     >>> to_json((1, b"hi"))
     {'$tuple': [1, {'$bytes': 'aGk='}]}
     """
-    if value is None or isinstance(value, bool | str | int):
+    if value is None or isinstance(value, bool | str | int | Written):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {"$float": repr(value)}
@@ -218,10 +237,10 @@ def parse_document(text: str, what: str) -> Any:
         raise
     except ValueError as error:
         raise NotationError(
-            f'{what} is a JSON object, as in \'{{"name": "Alice"}}\', not {shown!r}: {error}'
+            f'{what} must be a JSON object, as in \'{{"name": "Alice"}}\', not {shown!r}: {error}'
         ) from error
     if not isinstance(value, dict):
-        raise NotationError(f'{what} is a JSON object, as in \'{{"name": "Alice"}}\', not {shown!r}')
+        raise NotationError(f'{what} must be a JSON object, as in \'{{"name": "Alice"}}\', not {shown!r}')
     return value
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from memdb.cli import documents, words
+from memdb.cli import documents, notation, words
 from memdb.cli.answers import Answer, Command, UsageError, number
 from memdb.cli.output import facts, plural
 
@@ -22,10 +22,14 @@ __all__ = ["DOCUMENT_COMMANDS"]
 
 
 def _document(word: str, what: str) -> dict[str, Any]:
+    """As Python or as JSON writes it, with the tags of notation.py."""
     value = words.parse_value(word)
     if not isinstance(value, dict):
-        raise UsageError(f"{what} is an object, as in {{'name': 'Alice'}}, not {word}")
-    return value
+        raise UsageError(f"{what} must be an object, as in {{'name': 'Alice'}}, not {word}")
+    untagged: dict[str, Any] = notation.from_json(value)
+    if not isinstance(untagged, dict):
+        raise UsageError(f"{what} must be an object, as in {{'name': 'Alice'}}, not {word}")
+    return untagged
 
 
 def _text(word: str) -> str:
@@ -50,13 +54,13 @@ def _whole(options: dict[str, str], name: str, default: int) -> int:
 
 
 def _collections(session: Session, arguments: list[str], options: dict[str, str]) -> Answer:
-    rows = [documents.collection_row(session.target, name) for name in sorted(session.db.collections())]
+    rows = [documents.collection_row(session.target, name) for name in sorted(session.target.collections())]
     return Answer(list(rows), tables=[documents.collections_table(rows)])
 
 
 def _find(session: Session, arguments: list[str], options: dict[str, str]) -> Answer:
     name = _text(arguments[0])
-    refusal = documents.no_collection(session.db, name)
+    refusal = documents.no_collection(session.target, name)
     if refusal is not None:
         return Answer(no=refusal)
     found, wanted = session.target.collection(name), _filter(arguments)
@@ -74,7 +78,7 @@ def _find(session: Session, arguments: list[str], options: dict[str, str]) -> An
 
 def _explain(session: Session, arguments: list[str], options: dict[str, str]) -> Answer:
     name = _text(arguments[0])
-    refusal = documents.no_collection(session.db, name)
+    refusal = documents.no_collection(session.target, name)
     if refusal is not None:
         return Answer(no=refusal)
     limit = _whole(options, "--limit", 0) if "--limit" in options else None
@@ -103,7 +107,7 @@ def _delete_where(session: Session, arguments: list[str], options: dict[str, str
 
 def _changed(session: Session, arguments: list[str], what: str, change: Any) -> Answer:
     name = _text(arguments[0])
-    refusal = documents.no_collection(session.db, name)
+    refusal = documents.no_collection(session.target, name)
     if refusal is not None:
         return Answer(no=refusal)
     done = change(session.target.collection(name), _filter(arguments))
@@ -119,29 +123,34 @@ def _index(session: Session, arguments: list[str], options: dict[str, str]) -> A
     if fields is None and "--drop" not in options and options:
         raise UsageError("--name, --unique and --where are of a new index: say its FIELDS")
     if fields is None:
-        refusal = documents.no_collection(session.db, name)
+        refusal = documents.no_collection(session.target, name)
         if refusal is not None:
             return Answer(no=refusal)
     if fields is not None or "--drop" in options:
-        _change_index(session, name, fields, options)
+        refusal = _change_index(session, name, fields, options)
+        if refusal is not None:
+            return Answer(no=refusal)
     rows = [documents.index_row(one) for one in session.target.collection(name).indexes()]
     return Answer(list(rows), tables=[documents.indexes_table(rows)])
 
 
-def _change_index(session: Session, name: str, fields: list[str] | None, options: dict[str, str]) -> None:
+def _change_index(
+    session: Session, name: str, fields: list[str] | None, options: dict[str, str]
+) -> str | None:
+    """Why the answer is no: there is no such index to drop."""
     if session.transaction is not None:
         raise UsageError("an index is built in commits of its own; `commit` or `abort` the transaction first")
     into = session.db.collection(name)
     if fields is None:
-        into.drop_index(_text(options["--drop"]))
-        return
+        return documents.dropped_index(into, _text(options["--drop"]))
     where = _document(options["--where"], "--where") if "--where" in options else None
     into.create_index(fields, name=_fields(options, "--name"), unique="--unique" in options, where=where)
+    return None
 
 
 def _drop_collection(session: Session, arguments: list[str], options: dict[str, str]) -> Answer:
     name = _text(arguments[0])
-    refusal = documents.no_collection(session.db, name)
+    refusal = documents.no_collection(session.target, name)
     if refusal is not None:
         return Answer(no=refusal)
     _outside(session)
@@ -151,7 +160,7 @@ def _drop_collection(session: Session, arguments: list[str], options: dict[str, 
 
 def _rename_collection(session: Session, arguments: list[str], options: dict[str, str]) -> Answer:
     name = _text(arguments[0])
-    refusal = documents.no_collection(session.db, name)
+    refusal = documents.no_collection(session.target, name)
     if refusal is not None:
         return Answer(no=refusal)
     _outside(session)

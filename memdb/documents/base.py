@@ -42,6 +42,9 @@ class Adapter(Protocol[T_co]):
     def load(self, document: dict[str, Any]) -> T_co:
         """The object of a document. Raises ModelError."""
 
+    def load_changed(self, document: dict[str, Any]) -> T_co:
+        """The object of a document that is not stored yet. Raises ModelError."""
+
 
 class Base(Generic[T]):
     """A collection's name and handle. The base of ``Collection``; not for use on its own."""
@@ -140,6 +143,10 @@ class Base(Generic[T]):
 
     def _dumped(self, document: Any) -> Any:
         return document if self._adapter is None else self._adapter.dump(document)
+
+    def _changed(self, document: dict[str, Any]) -> T:
+        """As :meth:`_loaded`, of a document that a change has made and nobody has stored."""
+        return document if self._adapter is None else self._adapter.load_changed(document)  # type: ignore[return-value]
 
     def _loaded(self, document: dict[str, Any]) -> T:
         return document if self._adapter is None else self._adapter.load(document)  # type: ignore[return-value]

@@ -51,7 +51,7 @@ def _read_arithmetic(op: str, compute: Callable[[Any, Any], Any]) -> Callable[[A
             if old is MISSING:
                 return operand if op == "$inc" else type(operand)(0)
             if not is_number(old):
-                raise Unfit(f"it is a {name_of(old)}, and {op} needs a number; set it to one first")
+                raise Unfit(f"it is of type {name_of(old)}, and {op} needs a number; set it to one first")
             return compute(old, operand)
 
         return change
@@ -82,14 +82,14 @@ def _as_decimal(number: Any) -> Decimal:
 def _read_extreme(op: str, replaces: Callable[[int], bool]) -> Callable[[Any, str], Change]:
     def read(operand: Any, where: str) -> Change:
         if not is_ordered(operand):
-            refuse_update(where, f"{op} compares, and a {name_of(operand)} has no order")
+            refuse_update(where, f"{op} compares, and {name_of(operand)} has no order")
         value = copied(operand)
 
         def change(old: Any) -> Any:
             if old is MISSING:
                 return copied(value)
             if not is_ordered(old):
-                raise Unfit(f"it is a {name_of(old)}, which has no order, and {op} compares; use $set")
+                raise Unfit(f"it is of type {name_of(old)}, which has no order, and {op} compares; use $set")
             return copied(value) if replaces(compare(value, old)) else old
 
         return change
@@ -102,7 +102,7 @@ def _read_extreme(op: str, replaces: Callable[[int], bool]) -> Callable[[Any, st
 
 def _array(old: Any, op: str) -> Any:
     if not is_array(old):
-        raise Unfit(f"it is a {name_of(old)}, and {op} needs an array; set it to one first")
+        raise Unfit(f"it is of type {name_of(old)}, and {op} needs an array; set it to one first")
     return old
 
 

@@ -24,6 +24,7 @@ from memdb.documents.reads import Reads
 from memdb.documents.sorting import sort_keys
 from memdb.documents.updates import Update, compile_update, upsert_base
 from memdb.documents.writing import Batch, checked_document
+from memdb.errors import UnsupportedType
 from memdb.sentinels import KEEP, Keep
 from memdb.transaction import Transaction
 
@@ -127,15 +128,15 @@ class Collection(Reads[T]):
     ) -> T:
         """Changes the document with that id and returns it as it is then.
 
-        *changes*: fields that are merged into it, or update operators (``{"$inc": {"age": 1}}``). *upsert*: a
-        missing one is made of the id and the changes, else it is KeyError. *ttl*: the TTL is kept unless one
-        is given (None: none). Raises InvalidFilter, ValueError, TypeError for changes that can't be, and as
-        ``insert``. Cost: a read and one commit.
+        *changes*: fields that take the place of those there, or update operators (``{"$inc": {"age": 1}}``).
+        *upsert*: a missing one is made of the id and the changes, else it is KeyError. *ttl*: the TTL is kept
+        unless one is given (None: none). Raises InvalidFilter, ValueError, TypeError for changes that can't
+        be, and as ``insert``. Cost: a read and one commit.
 
         >>> people.update(1, {"$inc": {"age": 1}})
         {'_id': 1, 'name': 'Ada', 'age': 31}
         """
-        update, key = compile_update(changes), id_bytes(id)
+        update, key = compile_update(changes), _id_key(id, "update_where()")
 
         def work(tx: Transaction) -> T:
             batch = self._batch(tx)
@@ -214,7 +215,7 @@ class Collection(Reads[T]):
         if old is None and not upsert:
             raise KeyError(id)
         changed = update.apply(upsert_base(id) if old is None else old[0])
-        loaded = self._loaded(changed)  # what the model refuses is not stored
+        loaded = self._changed(changed)  # what the model refuses is not stored
         if self._adapter is not None:  # what it takes for something else ("31" for 31) is stored as that
             dumped = self._adapter.dump(loaded)
             settled = (update.fields & dumped.keys() & changed.keys()) - {"_id"}
@@ -247,7 +248,7 @@ class Collection(Reads[T]):
         """
         prepared = []
         for place, pair in enumerate(_several(updates, "updates")):
-            if isinstance(pair, (str, bytes, Mapping)) or len(pair) != 2:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise ValueError(f"updates[{place}] is {pair!r}; (id, changes) is needed")
             id, changes = pair
             prepared.append((id, id_bytes(id), compile_update(changes)))
@@ -270,7 +271,9 @@ class Collection(Reads[T]):
         >>> people.delete_many([1, 2, 3])
         2
         """
-        keys = [id_bytes(id) for id in _several(ids, "ids")]
+        if isinstance(ids, Mapping):
+            raise TypeError("ids must be an iterable of several, not dict: delete_where() takes a filter")
+        keys = [_id_key(id, "delete_where()") for id in _several(ids, "ids")]
 
         def work(tx: Transaction) -> int:
             batch = self._batch_if_there(tx)
@@ -364,9 +367,10 @@ class Collection(Reads[T]):
         *unique*: no two documents have its values (a missing field counts as null). *where*: only documents
         that this filter finds. *key*: a function of the document gives the value, and *fields* is the index's
         name; every process that writes must have it: importable by its name, or registered by
-        ``db.collection(name, keys={index: function})``. *progress*: called with (documents done, of how
-        many). If the index is there with the same definition it is finished if it was not, so the same call
-        goes on after a crash. With *tx* it is built in that transaction.
+        ``db.collection(name, keys={index: function})``; what it raises comes out of the call. *progress*:
+        called with (documents done, of how many). If the index is there with the same definition it is
+        finished if it was not, so the same call goes on after a crash. With *tx* it is built in that
+        transaction.
 
         Raises IndexMismatch (another one has this name), DuplicateKeyError, UnsupportedType, KeyTooLarge
         (documents that it can't hold; there is no such index then), InvalidFilter, ValueError (also in a
@@ -457,6 +461,18 @@ def _all_identified(documents: list[Any]) -> tuple[list[dict[str, Any]], list[by
     return [one for one, _, _ in found], [id for _, id, _ in found], [is_new for _, _, is_new in found]
 
 
+def _id_key(id: Any, other: str) -> bytes:
+    """The id's bytes. *other*: the call that takes a filter. Raises UnsupportedType."""
+    try:
+        return id_bytes(id)
+    except UnsupportedType as error:
+        if not isinstance(id, Mapping):
+            raise
+        raise UnsupportedType(
+            f"an id can't be a {type(id).__name__}: {other} takes a filter", type_name=error.type_name
+        ) from None
+
+
 def _several(given: Any, what: str) -> list[Any]:
     if isinstance(given, (str, bytes, Mapping)):
         raise TypeError(f"{what} must be an iterable of several, not {type(given).__name__}")
@@ -488,16 +504,7 @@ def _index_definition(
 
 
 def _paths(fields: Any) -> tuple[tuple[str, bool], ...]:
-    paths = tuple(sort_keys(fields))
-    seen = set()
-    for path, _ in paths:
-        if not all(path.split(".")) or path.startswith("$"):
-            raise ValueError(
-                f"{path!r} is no path of an index: names with dots between them, as in 'address.city'"
-            )
-        if path in seen:
-            raise ValueError(f"the path {path!r} stands in the index twice")
-        seen.add(path)
+    paths = tuple(sort_keys(fields, "an index"))
     if not paths:
         raise ValueError("an index has one path or more")
     if paths[0][0] == "_id":

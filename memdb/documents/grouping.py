@@ -14,6 +14,7 @@ from typing import Any
 
 from memdb.documents.operands import name_of
 from memdb.documents.paths import Path, distinct_values, is_array, value_of
+from memdb.documents.sorting import check_one_path
 from memdb.documents.totals import DOCUMENTS, OPERATORS, Total
 from memdb.layering import encode_compound, encode_ordered
 from memdb.sentinels import MISSING
@@ -147,6 +148,8 @@ def distinct(docs: Iterable[Mapping[str, Any]], field: str) -> list[Any]:
 def _read_paths(group_by: str | Iterable[str] | None) -> list[Path]:
     if group_by is None:
         return []
+    if isinstance(group_by, str):
+        check_one_path(group_by, "group_by")
     paths = [_read_path(one) for one in ([group_by] if isinstance(group_by, str) else group_by)]
     if not paths or len({path.text for path in paths}) < len(paths):
         raise ValueError(f"group_by takes a path, or a list of different ones, not {group_by!r}")
@@ -155,7 +158,7 @@ def _read_paths(group_by: str | Iterable[str] | None) -> list[Path]:
 
 def _read_path(text: Any) -> Path:
     if not isinstance(text, str):
-        raise TypeError(f"a path is a str, not a {name_of(text)} ({text!r})")
+        raise TypeError(f"a path is a str, not {name_of(text)} ({text!r})")
     if not all(text.split(".")) or text.startswith("$"):
         raise ValueError(f"{text!r} is no path; write names with dots between, as 'a.b', and no $")
     return Path(text)

@@ -28,6 +28,8 @@ _FLOATS: Final = (b"\x21", b"\x22")
 
 _TUPLES: Final = (b"\x05", b"\x06")
 
+_TEXTS: Final = {"gt": "({}, ...)", "gte": "[{}, ...)", "lt": "(..., {})", "lte": "(..., {}]"}
+
 Ranges = list[tuple[bytes, bytes]]
 
 
@@ -38,7 +40,9 @@ def id_ranges(conditions: Iterable[Condition], prefix: bytes) -> tuple[Ranges, b
     for condition in on_id:
         points = _points(condition)
         if points is not None:
-            text = shown(condition.operand, 60)
+            operands = [condition.operand] if condition.op == "eq" else condition.operand
+            text = " ".join(f"[{shown(one, 40)}, {shown(one, 40)}]" for one in operands[:3])
+            text += " ..." if len(operands) > 3 else ""
             ranges = sorted([*((one, one + b"\0") for one in points), _TUPLES])
             return [(prefix + start, prefix + stop) for start, stop in ranges], True, text
     found: Ranges | None = None
@@ -47,10 +51,10 @@ def id_ranges(conditions: Iterable[Condition], prefix: bytes) -> tuple[Ranges, b
         bounds = _ordered(condition)
         if bounds is not None:
             found = bounds if found is None else _both(found, bounds)
-            texts.append(f"{condition.op} {shown(condition.operand, 50)}")
+            texts.append(_TEXTS[condition.op].format(shown(condition.operand, 40)))
     if found is None:
         return None
-    return [(prefix + start, prefix + stop) for start, stop in found], False, ", ".join(texts)
+    return [(prefix + start, prefix + stop) for start, stop in found], False, " and ".join(texts)
 
 
 def _points(condition: Condition) -> set[bytes] | None:

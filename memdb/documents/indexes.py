@@ -270,7 +270,7 @@ class Index:
         path = ""
         try:
             if self.definition.key is not None:
-                value = self.function(collection)(document)
+                value = self._value(collection, document, id)
                 return [field_codes({"value": value}, _FUNCTION_FIELD, False)]
             codes = []
             for split, descending in zip(self.paths, self.descending, strict=True):
@@ -279,6 +279,18 @@ class Index:
             return codes
         except UnsupportedType as error:
             raise self._refused(collection, id, path, error) from None
+
+    def _value(self, collection: str, document: dict[str, Any], id: bytes) -> Any:
+        """What the key function gives; what it raises is passed on, with a note of where it was called."""
+        function = self.function(collection)
+        try:
+            return function(document)
+        except Exception as error:
+            error.add_note(
+                f"raised by the key function of the index {self.name!r} of collection {collection!r}, for "
+                f"the document {keyspace.id_of(id)!r}"
+            )
+            raise
 
     def _refused(self, collection: str, id: bytes, path: str, error: UnsupportedType) -> UnsupportedType:
         what = f"the field {path!r}" if path else "what its function gives"

@@ -78,10 +78,14 @@ class _Ranged(Query):
         access = Access("index", [(start, stop)] if start < stop else [], index, reverse=self._reverse)
         access.several = SpaceKey(index.mark) in source
         access.exact = True
-        access.bounds = {
-            "values": f"{shown(self._low)} to {'the same' if self._high is None else shown(self._high)}"
-        }
+        access.bounds = {"values": self._text()}
         return access
+
+    def _text(self) -> str:
+        low, high = (_one_or_all(values) for values in (self._low, self._high or ()))
+        if self._high is None:
+            return f"[{low}, {low}]"
+        return f"{'[' if self._low else '('}{low}, {high})"
 
     def _ends(self, index: Index) -> tuple[bytes, bytes]:
         fields = len(index.fields)
@@ -95,6 +99,11 @@ class _Ranged(Query):
             return start, following(index.code_of(self._low)) if self._low else _whole(index)[1]
         start = index.code_of(self._low) if self._low else _whole(index)[0]
         return start, index.code_of(self._high) if self._high else _whole(index)[1]
+
+
+def _one_or_all(values: tuple[Any, ...]) -> str:
+    """Values as they were asked for: one, a tuple of several, none."""
+    return "..." if not values else shown(values[0] if len(values) == 1 else values, 40)
 
 
 def _whole(index: Index) -> tuple[bytes, bytes]:
@@ -128,8 +137,8 @@ class IndexView(Generic[T]):
     def get(self, value: Any) -> T | None:
         """The first document with that value, or None.
 
-        Raises KeyError for an index that is not there or not ready, UnsupportedType, ClosedError. Cost: a few
-        µs.
+        Raises KeyError for an index that is not there or not ready, UnsupportedType, ClosedError. Cost: 0.1
+        ms; ``find_one`` by a unique index is faster.
 
         >>> people.index("age").get(30)
         {'_id': 1, 'name': 'Ada', 'age': 30}
@@ -137,8 +146,9 @@ class IndexView(Generic[T]):
         return self.find(value).first()
 
     def find(self, value: Any) -> Cursor[T]:
-        """The documents with that value, by their ids, as a cursor. Raises as ``get``. Cost: about 2 µs a
-        document.
+        """The documents with that value, in the order of the index, as a cursor. Raises as ``get``.
+
+        Cost: as of ``Collection.find``.
 
         >>> people.index("city").find("Rome").to_list()
         [{'_id': 1, 'name': 'Ada', 'city': 'Rome'}]
@@ -149,7 +159,7 @@ class IndexView(Generic[T]):
         """The documents from value *start* (inclusive) to *stop* (exclusive), in the order of the index, as a
         cursor.
 
-        None: from the first, to the last. Raises as ``get``. Cost: about 2 µs a document.
+        None: from the first, to the last. Raises as ``get``. Cost: as of ``Collection.find``.
 
         >>> people.index("age").range(18, 40).to_list()
         [{'_id': 1, 'name': 'Ada', 'age': 30}]

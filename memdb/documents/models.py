@@ -120,6 +120,21 @@ class Adapter(Generic[T]):
             raise self._unreadable(document.get("_id"), error) from error.__cause__
         return item
 
+    def load_changed(self, document: Mapping[str, Any]) -> T:
+        """The object of a document as a change would leave it. Raises ModelError if the model does not take
+        it."""
+        try:
+            item: T = self._shape.load(self._named(document))
+        except Mismatch as error:
+            found = document.get("_id")
+            where = f" at {error.field}" if error.field else ""
+            text = (
+                f"after this change the document with _id {found!r} would be no {type_name(self.model)}"
+                f"{where}: {error.reason}; nothing was written, mend the change"
+            )
+            raise self._error(text, found, error) from error.__cause__
+        return item
+
     def _refused(self, item: object, error: Mismatch) -> ModelError:
         name = type_name(self.model)
         if isinstance(item, Mapping):

@@ -70,7 +70,7 @@ def shown(value: object, length: int = 80) -> str:
     try:
         text = repr(value)
     except ValueError:  # Python writes out no int of more than sys.get_int_max_str_digits()
-        article = "an" if type(value) is int else f"a {name_of(value)} with an"
+        article = "an" if type(value) is int else f"{name_of(value)} with an"
         return f"{article} int of very many digits"
     return text if len(text) <= length else text[: length - 3] + "..."
 
@@ -147,7 +147,7 @@ def _name(name: Any, where: str) -> Any:
         check_text(name, where)
     if type(name) in (str, int, bytes, float, bool, type(None), UUID, tuple, datetime):
         return name
-    refuse(where, f"a document has no field that is named by a {name_of(name)}; use a str")
+    refuse(where, f"a document has no field that is named by {name_of(name)}; use a str")
 
 
 def copied(value: Any) -> Any:

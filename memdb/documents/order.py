@@ -135,8 +135,8 @@ def _by_name(first: Any, second: Any) -> int:
     for name in (first, second):
         if type(name) is not str:
             raise UnsupportedType(
-                f"an embedded document has the field {name!r}, a {type(name).__name__}: only documents whose "
-                "fields are all str have an order",
+                f"an embedded document has the field {name!r} of type {type(name).__name__}: only documents "
+                "whose fields are all str have an order",
                 type_name=type(name).__name__,
             )
     return _sign(first, second)

@@ -143,14 +143,14 @@ def parse_condition(condition: Any, where: str) -> list[Predicate]:
 
 def _parse_document(filter: object, where: str, depth: int) -> tuple[AllOf, dict[str, Any]]:
     if not isinstance(filter, Mapping):
-        refuse(where, f"a filter is a mapping of fields to conditions, not a {name_of(filter)}")
+        refuse(where, f"a filter is a mapping of fields to conditions, not {name_of(filter)}")
     if depth > MAX_DEPTH:
         refuse(where, f"it is nested more than {MAX_DEPTH} deep; make it flatter")
     nodes: list[Node] = []
     source: dict[str, Any] = {}
     for name, operand in filter.items():
         if type(name) is not str:
-            refuse(where, f"a field is named by a str, not by a {name_of(name)} ({shown(name)})")
+            refuse(where, f"a field is named by a str, not by {name_of(name)} ({shown(name)})")
         check_text(name, where)
         place = f"{where}.{name}" if where else name
         if name in _LOGICAL:
@@ -408,7 +408,7 @@ def _compile(expression: Mapping[str, Any], where: str) -> tuple[re.Pattern[str]
     if isinstance(text, str):
         check_text(text, f"{where}.$regex")
     else:
-        refuse(f"{where}.$regex", f"a pattern is a str or a compiled one of str, not a {name_of(text)}")
+        refuse(f"{where}.$regex", f"a pattern is a str or a compiled one of str, not {name_of(text)}")
     if flags & re.ASCII:  # no letter of MongoDB's says that, so it goes into the pattern
         text, flags = f"(?a){text}", flags & ~re.ASCII
     try:

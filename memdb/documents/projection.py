@@ -60,10 +60,11 @@ def _read(fields: Iterable[str] | Mapping[str, Any]) -> dict[str, bool]:
     wanted: dict[str, bool] = {}
     for path in fields:
         if not isinstance(path, str):
-            raise TypeError(f"fields name a path by a str, not by a {name_of(path)} ({path!r})")
-        if not all(path.split(".")) or path.startswith("$"):
+            raise TypeError(f"fields name a path by a str, not by {name_of(path)} ({path!r})")
+        parts = path.split(".")
+        if not all(parts) or any(part.startswith("$") for part in parts):
             raise ValueError(
-                f"fields name the path {path!r}, and a path is names with dots between, as 'a.b'"
+                f"fields name the path {path!r}, and a path is names with dots between, as 'a.b', and no $"
             )
         wanted[path] = _is_chosen(path, fields[path]) if isinstance(fields, Mapping) else True
     return wanted

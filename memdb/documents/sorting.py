@@ -16,16 +16,16 @@ from memdb.documents.paths import Path, index_values, is_array
 from memdb.errors import UnsupportedType
 from memdb.layering import encode_compound, encode_ordered
 
-__all__ = ["Sort", "sort_keys", "sorter"]
+__all__ = ["Sort", "check_one_path", "sort_keys", "sorter"]
 
 Sort = str | Iterable[str | tuple[str, int]] | Mapping[str, int]
 
 
-def sort_keys(sort: Sort | None) -> list[tuple[str, bool]]:
+def sort_keys(sort: Sort | None, what: str = "sort") -> list[tuple[str, bool]]:
     """The paths of a sort and whether each is descending.
 
     *sort*: ``"age"``, ``"-age"``, a list of those, a list of (path, 1 or -1), or a mapping of paths to 1 or
-    -1. None: no paths. Raises TypeError, ValueError. Cost: none.
+    -1. None: no paths. *what* they are of, for errors. Raises TypeError, ValueError. Cost: none.
 
     >>> sort_keys(["city", "-age"]), sort_keys([("age", -1)])
     ([('city', False), ('age', True)], [('age', True)])
@@ -33,26 +33,35 @@ def sort_keys(sort: Sort | None) -> list[tuple[str, bool]]:
     if sort is None:
         return []
     if isinstance(sort, str):
+        check_one_path(sort, what)
         sort = [sort]
     if not isinstance(sort, Iterable):
-        raise TypeError(f"sort is a path, as 'age' or '-age', or a list of some, not a {name_of(sort)}")
-    keys = [_read(one) for one in (sort.items() if isinstance(sort, Mapping) else sort)]
+        raise TypeError(f"{what} takes a path, as 'age' or '-age', or a list of some, not {name_of(sort)}")
+    keys = [_read(one, what) for one in (sort.items() if isinstance(sort, Mapping) else sort)]
     for number, (path, _) in enumerate(keys):
         if any(path == other for other, _ in keys[:number]):
-            raise ValueError(f"sort names {path!r} twice; take out one of them")
+            raise ValueError(f"{what} names {path!r} twice; take out one of them")
     return keys
 
 
-def _read(one: Any) -> tuple[str, bool]:
+def check_one_path(text: str, what: str) -> None:
+    """Raises ValueError for several paths with commas between, as the command line has them: as one path they
+    would name a field that no document has. A list takes any path, also one with a comma."""
+    if "," in text:
+        listed = [part.strip() for part in text.split(",")]
+        raise ValueError(f"{what} takes several paths as a list, {listed!r}, and not as one text, {text!r}")
+
+
+def _read(one: Any, what: str) -> tuple[str, bool]:
     path, direction = one, 1
     if is_array(one) and len(one) == 2:
         path, direction = one
     elif isinstance(one, str) and one.startswith("-"):
         path, direction = one[1:], -1
     if not isinstance(path, str) or not is_integral(direction) or direction not in (1, -1):
-        raise TypeError(f"sort takes a path, as 'age' or '-age', or a pair, as ('age', -1), not {one!r}")
+        raise TypeError(f"{what} takes a path, as 'age' or '-age', or a pair, as ('age', -1), not {one!r}")
     if not all(path.split(".")) or path.startswith("$"):
-        raise ValueError(f"sort names the path {path!r}, and a path is names with dots between, as 'a.b'")
+        raise ValueError(f"{what} names the path {path!r}, and a path is names with dots between, as 'a.b'")
     return path, direction == -1
 
 

@@ -90,10 +90,10 @@ def compile_update(changes: Mapping[str, Any]) -> Update:
     {'_id': 1, 'age': 31, 'name': 'Al'}
     """
     if not isinstance(changes, Mapping):
-        refuse_update("", f"changes are a mapping of fields, or of operators, not a {name_of(changes)}")
+        refuse_update("", f"changes are a mapping of fields, or of operators, not {name_of(changes)}")
     for name in changes:
         if type(name) is not str:
-            refuse_update("", f"a field is named by a str, not by a {name_of(name)} ({name!r})")
+            refuse_update("", f"a field is named by a str, not by {name_of(name)} ({name!r})")
     try:
         return _compiled(changes)
     except RecursionError:
@@ -160,7 +160,7 @@ def _read_step(op: str, text: Any, operand: Any) -> _Step:
 
 def _read_path(where: str, text: Any) -> Path:
     if not isinstance(text, str):
-        refuse_update(where, f"a path is a str, not a {name_of(text)} ({text!r})")
+        refuse_update(where, f"a path is a str, not {name_of(text)} ({text!r})")
     path = Path(text)
     for part in path.parts:
         if not part:
@@ -289,8 +289,8 @@ class _Edit:
                 else:
                     raise TypeError(
                         f"there can be no {path.text!r} in this document: "
-                        f"{'.'.join(path.parts[: place + 1])!r} is a {name_of(child)} and has no fields; "
-                        "unset it first"
+                        f"{'.'.join(path.parts[: place + 1])!r} is of type {name_of(child)} and has no "
+                        "fields; unset it first"
                     )
                 self._own[id(child)] = child
                 self._put(node, path, place, child)

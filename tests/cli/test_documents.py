@@ -126,7 +126,10 @@ def test_index_and_explain(here: Run, people: str) -> None:
     done = here("index", people, "people", "city", "--unique")
     assert done.returncode == errors.USAGE and b"DuplicateKeyError" in done.stderr
     assert b"city,-age" not in here("index", people, "people", "--drop", "city,-age").stdout
-    assert [row["name"] for row in _rows(here("index", people, "people", "--json"))] == ["adult"]
+    done = here("index", people, "people", "--drop", "city,-age")
+    assert done.returncode == errors.NO and b"no index 'city,-age'; there are: adult" in done.stderr
+    (left,) = _rows(here("index", people, "people", "--json"))
+    assert (left["name"], left["where"]) == ("adult", {"age": {"$gte": 18}})
 
 
 def test_drop_and_rename(here: Run, people: str) -> None:
@@ -256,9 +259,19 @@ def test_documents_in_a_transaction_of_the_shell(here: Run, people: str) -> None
     )  # fmt: skip
     counts = [answer["count"] for answer in answers if "count" in answer]
     assert counts == [4, 3, 2]
+    answers = _shell(here, people, "begin", "insert new {'_id': 5}", "find new", "collections", "abort")
+    assert {"_id": 5} in answers and "new" in [answer.get("name") for answer in answers]
     for line in ("index people age", "drop-collection people", "rename-collection people x"):
         done = here("shell", people, stdin=f"begin\n{line}\n".encode())
         assert done.returncode == errors.USAGE and b"`commit` or `abort`" in done.stderr
+
+
+def test_the_shell_reads_the_tags_of_json(here: Run, people: str) -> None:
+    line = 'insert people {"_id": 7, "day": {"$date": "2026-01-02"}}'
+    done = here("shell", people, stdin=f'{line}\nfind people {{"day": {{"$date": "2026-01-02"}}}}\n'.encode())
+    assert done.stdout.decode() == "7\n{'_id': 7, 'day': datetime.date(2026, 1, 2)}\n"
+    done = here("shell", people, stdin=b'insert people {"$uuid": "x"}')
+    assert done.returncode == errors.USAGE and b"is no uuid" in done.stderr
 
 
 def test_the_shell_completes_collections(tmp_path: Path, data: str, people: str) -> None:
@@ -285,6 +298,8 @@ def test_wrong_lines_of_the_shell(here: Run, people: str) -> None:
 
 
 def test_no_such_collection_in_the_shell(here: Run, people: str) -> None:
+    done = here("shell", people, stdin=b"index people --drop nope")
+    assert done.returncode == errors.NO and b"no index 'nope'; there is none" in done.stderr
     for line in ("find nope", "explain nope", "delete-where nope {}", "index nope", "drop-collection nope"):
         done = here("shell", people, stdin=line.encode())
         assert done.returncode == errors.NO and b"no collection 'nope'" in done.stderr

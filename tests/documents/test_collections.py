@@ -284,6 +284,7 @@ def test_levels_and_transactions_exclude_each_other(engine: memdb.Database, peop
         (lambda people: people.update(0, {"$nope": {"b": 1}}), memdb.InvalidFilter),
         (lambda people: people.update(0, {"_id": 5}), ValueError),
         (lambda people: people.update_many([(0, {"b": 1}, 3)]), ValueError),
+        (lambda people: people.update_many([1, 2]), ValueError),
         (lambda people: people.update_many({"a": 1}), TypeError),
         (lambda people: people.update_where({"a": {"$nope": 1}}, {"b": 1}), memdb.InvalidFilter),
         (lambda people: people.update_where({}, {"$inc": {"text": 1}}), TypeError),

@@ -38,7 +38,8 @@ def test_the_forms_of_a_sort() -> None:
 @pytest.mark.parametrize(
     ("sort", "error", "text"),
     [
-        (5, TypeError, "not a int"),
+        (5, TypeError, "not int"),
+        ("a,-b", ValueError, "as a list"),
         (["a", 5], TypeError, "a path, as 'age' or '-age', or a pair"),
         ([("a", 2)], TypeError, "or a pair"),
         ([("a", True)], TypeError, "or a pair"),
@@ -222,6 +223,7 @@ def test_parts_are_merged() -> None:
         ([], {}, ValueError, "a list of different ones"),
         (["a", "a"], {}, ValueError, "a list of different ones"),
         (["a", 5], {}, TypeError, "a path is a str"),
+        ("a,b", {}, ValueError, "as a list"),
     ],
 )
 def test_groups_that_are_refused(group_by: Any, asked: Any, error: type[Exception], text: str) -> None:

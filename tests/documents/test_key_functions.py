@@ -105,8 +105,10 @@ def test_a_function_that_fails_ends_the_build_and_the_write(people: Collection) 
     assert people.indexes() == []
     people.delete(2)
     people.create_index("broken", key=key_functions.broken)
-    with pytest.raises(ZeroDivisionError):
-        people.insert({"n": 0})
+    with pytest.raises(ZeroDivisionError) as caught:
+        people.insert({"_id": 3, "n": 0})
+    (note,) = caught.value.__notes__
+    assert f"index 'broken' of collection {people.name!r}, for the document 3" in note
     assert people.count() == 1
 
 

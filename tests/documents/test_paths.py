@@ -120,11 +120,12 @@ def test_projection_leaves_out() -> None:
     ("fields", "error", "text"),
     [
         ("name", TypeError, r"as in \['name'\]"),
-        ([5], TypeError, "by a str, not by a int"),
+        ([5], TypeError, "by a str, not by int"),
         (["a", "a.b"], ValueError, "take out one of them"),
         (["a.b", "a"], ValueError, "take out one of them"),
         (["a."], ValueError, "names with dots between"),
         (["$a"], ValueError, "names with dots between"),
+        (["a.$"], ValueError, "and no [$]"),
         ({"a": 1, "b": 0}, ValueError, "choose 'a' and leave out 'b'"),
         ({"a": 2}, ValueError, "use 1 to choose it"),
         ({"a": {"$slice": 1}}, ValueError, "use 1 to choose it"),

@@ -83,6 +83,8 @@ def test_what_does_not_fit_leaves_nothing(
     ):
         with pytest.raises(ModelError):
             call()
+    with pytest.raises(ModelError, match=r"after this change .* nothing was written, mend the change"):
+        people.update(good.id, {"age": "old"})
     assert engine.lsn == before and people.find().to_list() == [good]
 
 

@@ -54,6 +54,7 @@ def of_a_model(db: memdb.Database, tx: memdb.Transaction, id: UUID) -> None:
     assert_type(people.index("name").range("A", "B"), Cursor[Person])
     assert_type(people.delete(id), bool)
     assert_type(people.count(), int)
+    assert_type(people.aggregate(all=("count", None), n="count", sum=("sum", "n")), list[dict[str, Any]])
 
 
 def of_other_models(db: memdb.Database) -> None:
