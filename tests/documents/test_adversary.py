@@ -65,7 +65,8 @@ def test_a_value_in_two_documents_while_their_unique_index_is_built(people: Coll
 
     people.create_index("u", unique=True, progress=meanwhile)
     assert done and people.check().ok
-    assert people.find_one({"u": 1400}) == {"_id": 1400 if how == "expire" else -1, "u": 1400}
+    found = people.find_one({"u": 1400}, fields=["u"])
+    assert found == {"_id": 1400 if how == "expire" else -1, "u": 1400}
 
 
 # --------------------------------------------------------------------------------------- building an index
@@ -291,5 +292,5 @@ def test_how_many_is_any_number(people: Collection) -> None:
 
 
 def test_values_are_shown_and_filters_told_apart() -> None:
-    assert shown([10**5000]) == "a list with an int of very many digits" and len(shown("x" * 1000)) == 80
+    assert shown([10**5000]) == "list with an int of very many digits" and len(shown("x" * 1000)) == 80
     assert not parsing.is_condition({"x": 1, "$or": []}) and parsing.is_condition({"$not": {}, "x": 1})
