@@ -178,7 +178,10 @@ def test_cli_page_names_every_command_and_option() -> None:
 
 
 def _commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
-    for word, command in group.commands.items():
+    context = click.Context(group)
+    for word in group.list_commands(context):
+        command = group.get_command(context, word)
+        assert command is not None
         if isinstance(command, click.Group):
             yield from _commands(command, f"{name} {word}")
         else:

@@ -33,7 +33,7 @@ import click
 import psutil
 
 import memdb
-from memdb.cli import output
+from memdb.cli import errors, output
 from memdb.cli.opening import engine_pids
 from memdb.cli.unicode_data import COLLECTION, VERSION, characters, document
 
@@ -104,6 +104,21 @@ class Figures:
     def good(self) -> bool:
         """Nothing lost, nothing wrong."""
         return self.lost == 0 and self.wrong_reads == 0 and not self.problems
+
+
+@click.command()
+@click.argument("directory", required=False, type=click.Path(path_type=str))
+@click.option("--limit", type=click.IntRange(min=1000), help="Load only the first so many characters.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON for programs.")
+def demo(directory: str | None, limit: int | None, json_: bool) -> None:
+    """Load the Unicode Character Database into an indexed collection, kill processes meanwhile, show that
+    nothing is lost, and query it.
+
+    DIRECTORY must be new or empty; without one a temporary directory is used and removed. Exit code 1 if
+    anything was lost.
+    """
+    with errors.reported():
+        raise SystemExit(run(directory, limit=limit, json_=json_))
 
 
 def run(directory: str | None, *, limit: int | None = None, json_: bool = False) -> int:

@@ -379,8 +379,3 @@ def rename_collection(directory: str, collection: str, name: str, json_: bool) -
             db.rename_collection(collection, name)
         if json_:
             output.print_json({"renamed": collection, "to": name})
-
-
-COMMANDS: Final = (
-    collections, find, explain, insert, update_where, delete_where, index, drop_collection, rename_collection,
-)  # fmt: skip

@@ -9,31 +9,29 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-from rich.text import Text
 
 from memdb.cli.notation import to_json
+
+if TYPE_CHECKING:  # loaded when something is printed with it: a short call would spend most of its time there
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
 
 
 def out() -> Console:
     """The console for answers. Made per use, so that a redirected stdout is seen."""
+    from rich.console import Console
+
     return Console(highlight=False, soft_wrap=False)
 
 
 def err() -> Console:
     """The console for progress and remarks."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False)
 
 
@@ -46,6 +44,9 @@ def table(
     columns: Sequence[str | tuple[str, str]], rows: Iterable[Sequence[object]], title: str | None = None
 ) -> Table:
     """A table; a column is its heading, or (heading, "left" | "right")."""
+    from rich.table import Table
+    from rich.text import Text
+
     result = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
         heading, side = (column, "left") if isinstance(column, str) else column
@@ -58,6 +59,9 @@ def table(
 
 def facts(pairs: Mapping[str, object], title: str | None = None) -> Table:
     """A table of names and values without headings."""
+    from rich.table import Table
+    from rich.text import Text
+
     result = Table(title=title, title_justify="left", show_header=False)
     result.add_column(style="bold")
     result.add_column(overflow="fold")
@@ -68,6 +72,9 @@ def facts(pairs: Mapping[str, object], title: str | None = None) -> Table:
 
 def verdicts(rows: Iterable[tuple[str, str, str]], styles: Mapping[str, str]) -> Table:
     """A table of checks: name, verdict in its colour, text."""
+    from rich.table import Table
+    from rich.text import Text
+
     result = Table(show_header=False)
     result.add_column(style="bold")
     result.add_column()
@@ -79,6 +86,15 @@ def verdicts(rows: Iterable[tuple[str, str, str]], styles: Mapping[str, str]) ->
 
 def bar(*, shown: bool = True) -> Progress:
     """A progress bar on stderr that leaves no trace when it is done; `shown=False` for `--json`."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     console = err()
     return Progress(
         TextColumn("{task.description}"),

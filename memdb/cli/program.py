@@ -1,41 +1,79 @@
-"""The program `memdb`: its commands and their options.
+"""The program `memdb`: its commands, each in a module of its own.
 
-Owns: the click group; the commands on keys. Commands on the engine are in engine.py, the dumps in dump.py,
-the demo in demo.py.
+Owns: the click group, and which module has which command.
+Invariant: only the module of the command that is called is loaded (`--help` loads them all): most of the time
+of a short call would be imports.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
-import sys
-from collections.abc import Callable
-from importlib import metadata
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from memdb.cli import documents, errors, notation, output
-from memdb.cli.doctor import doctor, gc
-from memdb.cli.dump import checkpoint, wal
-from memdb.cli.engine import check, compact, info, stop
-from memdb.cli.opening import opened
-from memdb.cli.recover import recover
-from memdb.cli.serve import serve
-from memdb.cli.shell import shell
-from memdb.cli.watching import readers, top
-
-PATH = click.Path(path_type=str)
+_MODULES: Final = {
+    "check": "engine",
+    "checkpoint": "dump",
+    "collections": "documents",
+    "compact": "engine",
+    "delete": "keys",
+    "delete-where": "documents",
+    "demo": "demo",
+    "doctor": "doctor",
+    "drop-collection": "documents",
+    "explain": "documents",
+    "find": "documents",
+    "gc": "doctor",
+    "get": "keys",
+    "index": "documents",
+    "info": "engine",
+    "insert": "documents",
+    "readers": "watching",
+    "recover": "recover",
+    "rename-collection": "documents",
+    "scan": "keys",
+    "serve": "serve",
+    "set": "keys",
+    "shell": "shell",
+    "stop": "engine",
+    "top": "watching",
+    "update-where": "documents",
+    "wal": "dump",
+}
+"""Of each command the module in this folder whose function of its name it is (`set_` for set)."""
 
 
 def _version() -> str:
+    from importlib import metadata
+
     try:
         return metadata.version("memdb")
     except metadata.PackageNotFoundError:  # a checkout that was never installed
         return "(not installed)"
 
 
+def _print_version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"memdb {_version()}")
+        ctx.exit()
+
+
 class _Program(click.Group):
-    """A group that says how to write what is no option but begins like one."""
+    """A group that loads a command when it is asked for, and says how to write what is no option but begins
+    like one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _MODULES:
+            return None
+        module = importlib.import_module(f"memdb.cli.{_MODULES[cmd_name]}")
+        function = cmd_name.replace("-", "_")
+        command: click.Command = getattr(module, "set_" if function == "set" else function)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -48,179 +86,9 @@ class _Program(click.Group):
 
 
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(_version(), "--version", "-V", prog_name="memdb", message="%(prog)s %(version)s")
+@click.option(
+    "--version", "-V", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+    help="Show the version and exit.",
+)  # fmt: skip
 def main() -> None:
     """A transactional, ordered, durable key/value database in shared memory."""
-
-
-def as_json(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option --json."""
-    return click.option("--json", "json_", is_flag=True, help="Print JSON for programs.")(command)
-
-
-def typed_key(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option --key-type."""
-    return click.option(
-        "-k", "--key-type", type=click.Choice(notation.KEY_TYPES), default="str", show_default=True,
-        help="What KEY is; `literal` is Python's notation, as in \"('user', 1)\".",
-    )(command)  # fmt: skip
-
-
-@main.command()
-@click.argument("directory", type=PATH)
-@click.argument("key")
-@typed_key
-@click.option("--ttl", is_flag=True, help="Print the seconds until it expires instead; nothing if it stays.")
-@as_json
-def get(directory: str, key: str, key_type: str, ttl: bool, json_: bool) -> None:
-    """Print the value of KEY. Exit code 1 if there is none."""
-    with errors.reported():
-        parsed = notation.parse_key(key, key_type)
-        with opened(directory, readonly=True) as db:
-            entry = db.entry(parsed)
-            left = db.ttl(parsed) if entry is not None and (ttl or json_) else None
-        if entry is None:
-            click.echo(f"memdb: no key {parsed!r} in {directory}", err=True)
-            raise SystemExit(errors.NO)
-        if json_:
-            output.print_json({"key": entry.key, "value": entry.value, "version": entry.version, "ttl": left})
-        elif ttl:
-            if left is not None:
-                click.echo(f"{left:.3f}")
-        elif isinstance(entry.value, bytes) and not sys.stdout.isatty():
-            sys.stdout.buffer.write(entry.value)
-        else:
-            click.echo(entry.value if isinstance(entry.value, str) else notation.to_text(entry.value))
-
-
-@main.command("set")
-@click.argument("directory", type=PATH)
-@click.argument("key")
-@click.argument("value")
-@typed_key
-@click.option(
-    "-t", "--value-type", type=click.Choice(notation.VALUE_TYPES), default="auto", show_default=True,
-    help="What VALUE is; `auto` is JSON where it is JSON, and text otherwise.",
-)  # fmt: skip
-@click.option(
-    "--durability", type=click.Choice(["memory", "os", "full"]), help="When the write counts as done."
-)
-@click.option("--if-absent", is_flag=True, help="Only if there is no such key; exit code 1 otherwise.")
-@click.option("--ttl", type=float, help="Seconds after which it expires; without it, it stays.")
-@as_json
-def set_(
-    directory: str, key: str, value: str, key_type: str, value_type: str, durability: str | None,
-    if_absent: bool, ttl: float | None, json_: bool,
-) -> None:  # fmt: skip
-    """Store VALUE under KEY; `-` reads VALUE from standard input, to its last byte. A VALUE that begins
-    with - goes after `--`, as in `-- -5`. Creates the database if there is none.
-    """
-    with errors.reported():
-        parsed_key = notation.parse_key(key, key_type)
-        parsed_value = _read_value(value_type) if value == "-" else notation.parse_value(value, value_type)
-        with opened(directory) as db:
-            written = db.set(parsed_key, parsed_value, ttl=ttl, if_absent=if_absent, durability=durability)
-        if json_:
-            output.print_json({"written": written})
-        if not written:
-            click.echo(f"memdb: {parsed_key!r} exists, and was left as it is", err=True)
-            raise SystemExit(errors.NO)
-
-
-def _read_value(kind: str) -> Any:
-    data = sys.stdin.buffer.read()
-    if kind == "bytes":
-        return data
-    try:
-        return notation.parse_value(data.decode("utf-8"), kind)
-    except UnicodeDecodeError as error:
-        raise notation.NotationError(
-            f"standard input is not UTF-8 ({error}); store it with --value-type bytes"
-        ) from error
-
-
-@main.command()
-@click.argument("directory", type=PATH)
-@click.argument("key")
-@typed_key
-@as_json
-def delete(directory: str, key: str, key_type: str, json_: bool) -> None:
-    """Delete KEY. Exit code 1 if there is none."""
-    with errors.reported():
-        parsed = notation.parse_key(key, key_type)
-        with opened(directory, create=False) as db:
-            deleted = db.delete(parsed)
-        if json_:
-            output.print_json({"deleted": deleted})
-        if not deleted:
-            click.echo(f"memdb: no key {parsed!r} in {directory}", err=True)
-            raise SystemExit(errors.NO)
-
-
-@main.command()
-@click.argument("directory", type=PATH)
-@click.option("--start", help="First key (inclusive).")
-@click.option("--stop", help="Last key (exclusive).")
-@click.option("--prefix", help="Keys that begin with this; of tuples, with these elements.")
-@typed_key
-@click.option("--reverse", is_flag=True, help="From the last key to the first.")
-@click.option("--limit", type=click.IntRange(min=0), help="At most so many; for people 100 unless given.")
-@click.option("--keys-only", is_flag=True, help="Leave values out.")
-@as_json
-def scan(
-    directory: str, start: str | None, stop: str | None, prefix: str | None, key_type: str, reverse: bool,
-    limit: int | None, keys_only: bool, json_: bool,
-) -> None:  # fmt: skip
-    """Print keys and values in key order, as of one moment. With --json: one object a line."""
-    with errors.reported():
-        bounds = {
-            name: None if text is None else notation.parse_key(text, key_type)
-            for name, text in (("start", start), ("stop", stop), ("prefix", prefix))
-        }
-        with opened(directory, readonly=True) as db:
-            if json_:
-                for key, value in db.range(**bounds, reverse=reverse, limit=limit):
-                    output.print_json({"key": key} if keys_only else {"key": key, "value": value})
-                return
-            shown = 100 if limit is None else limit
-            # One more than is shown tells whether there is more.
-            rows = list(db.range(**bounds, reverse=reverse, limit=shown + 1))
-        _print_scan(rows, shown, limit is None, keys_only)
-
-
-def _print_scan(rows: list[tuple[Any, Any]], shown: int, may_note: bool, keys_only: bool) -> None:
-    columns = ["key"] if keys_only else ["key", "value"]
-    width = 200
-    cells = [
-        [notation.to_text(key, width)]
-        if keys_only
-        else [notation.to_text(key, width), notation.to_text(value, width)]
-        for key, value in rows[:shown]
-    ]
-    output.out().print(output.table(columns, cells))
-    if may_note and len(rows) > shown:
-        output.err().print(f"{shown} keys shown; there are more: use --limit, --start or --json")
-
-
-for command in (
-    info, readers, top, check, recover, compact, serve, shell, stop, doctor, gc, wal, checkpoint,
-    *documents.COMMANDS,
-):  # fmt: skip
-    main.add_command(command)
-
-
-@main.command()
-@click.argument("directory", required=False, type=PATH)
-@click.option("--limit", type=click.IntRange(min=1000), help="Load only the first so many characters.")
-@as_json
-def demo(directory: str | None, limit: int | None, json_: bool) -> None:
-    """Load the Unicode Character Database into an indexed collection, kill processes meanwhile, show that
-    nothing is lost, and query it.
-
-    DIRECTORY must be new or empty; without one a temporary directory is used and removed. Exit code 1 if
-    anything was lost.
-    """
-    from memdb.cli import demo as story
-
-    with errors.reported():
-        raise SystemExit(story.run(directory, limit=limit, json_=json_))

@@ -23,7 +23,10 @@ _MARKED = re.compile(r"<!-- made from the program: (.*?) -->\n.*?<!-- end -->\n"
 
 def commands(group: click.Group = main, name: str = "memdb") -> Iterator[tuple[str, click.Command]]:
     """Every command with its full name, in the order of the alphabet."""
-    for word, command in sorted(group.commands.items()):
+    context = click.Context(group)
+    for word in sorted(group.list_commands(context)):
+        command = group.get_command(context, word)
+        assert command is not None
         if isinstance(command, click.Group):
             yield from commands(command, f"{name} {word}")
         else:
