@@ -248,6 +248,8 @@ cdef class TxnCommit(TxnState):
         cdef str by = f"the commit at LSN {winner}" if winner else "another commit"
         cdef str what
         entry = entry_at(entries, self.outcome.detail)
+        if not self.serializable and (type(entry) is tuple or entry in self.reads):
+            verb = "deletes or relies on" if type(entry) is tuple else "relies on"  # guarded by a layer
         if reason == C_CONFLICT_POINT and type(entry) is bytes:
             keys = [key_named(entry)]
             what = f"it {verb} the key {shown(keys[0])}, which {by} has changed since its snapshot at LSN {self.pin.pin.lsn}"

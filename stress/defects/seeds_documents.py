@@ -248,7 +248,7 @@ SEEDS = (
                 "own_write(<bytes>column[i], False, 0)",
             ),
         ),
-        (_TESTS + "test_indexes.py::test_unique_holds_for_many_with_ids_of_their_own_making",),
+        (_LAYERING + "test_guard.py::test_columns_are_put_with_the_expiry_that_was_asked_for",),
     ),
     Defect(
         "packed-int-of-the-wrong-width",

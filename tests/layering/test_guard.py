@@ -8,7 +8,15 @@ import pytest
 
 import memdb
 from memdb import values
-from memdb.layering import SpaceKey, discard_range, guard, guard_range, put_many
+from memdb.layering import (
+    SpaceKey,
+    discard_range,
+    entry_us,
+    guard,
+    guard_range,
+    put_columns,
+    put_many,
+)
 
 DEFINITION = SpaceKey(b"\x03definition")
 ONE, TWO, END = (SpaceKey(b"\x04" + last) for last in (b"one", b"two", b"zzz"))
@@ -29,6 +37,7 @@ def test_a_guarded_key_decides_about_the_commit(db: memdb.Database, isolation: A
     with pytest.raises(memdb.ConflictError) as caught:
         tx.commit()
     assert caught.value.keys == (DEFINITION,) and ONE not in db
+    assert ("read the key" if isolation == "serializable" else "relies on the key") in str(caught.value)
 
 
 @pytest.mark.parametrize("isolation", ["serializable", "snapshot"])
@@ -103,6 +112,15 @@ def test_many_are_put_where_the_end_has_room(opened: Callable[..., memdb.Databas
             put_many(tx, [(one, None, 0), (three, large, 0)])
         assert tx[one] == 1
     assert db.get_many([one, three]) == [1, 1] and len(db[two]) == 9000
+
+
+@pytest.mark.parametrize("expires_us", [0, 1 << 60])
+def test_columns_are_put_with_the_expiry_that_was_asked_for(db: memdb.Database, expires_us: int) -> None:
+    with db.transaction() as tx:
+        put_columns(tx, [([ONE.stored], [values.encode(1)]), ([TWO.stored], [values.encode(2)])], expires_us)
+        assert [entry_us(tx, key) for key in (ONE, TWO)] == [(1, 0, expires_us), (2, 0, expires_us)]
+    for number, key in enumerate((ONE, TWO), 1):
+        assert entry_us(db, key) == (number, tx.commit_lsn, expires_us)
 
 
 def test_what_is_read_at_isolation_snapshot_still_decides_nothing(db: memdb.Database) -> None:
