@@ -8,10 +8,11 @@ went in.
 
 import re
 from collections.abc import Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from memdb.errors import InvalidFilter
 
@@ -112,6 +113,8 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     kind = type(value)
     if kind is str:
         check_text(value, where)
+    if (kind is datetime or kind is time) and value.tzinfo is not None:
+        return _with_plain_zone(value)
     if kind in _SCALARS:
         return value
     if depth > MAX_DEPTH:
@@ -133,6 +136,15 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     refuse(where, f"documents hold no {name_of(value)}; convert it to a type that they hold, as int or str")
 
 
+def _with_plain_zone(value: Any) -> Any:
+    """The same moment, in a zone that can be stored: of other makes of tzinfo (dateutil's) its offset."""
+    zone = value.tzinfo
+    if type(zone) is timezone or (type(zone) is ZoneInfo and zone.key is not None):
+        return value
+    offset = value.utcoffset()
+    return value.replace(tzinfo=None if offset is None else timezone(offset))
+
+
 def check_text(text: str, where: str) -> None:
     """Raises InvalidFilter for a str that no document can hold: one with a lone surrogate."""
     if not text.isascii():
@@ -145,7 +157,9 @@ def check_text(text: str, where: str) -> None:
 def _name(name: Any, where: str) -> Any:
     if type(name) is str:
         check_text(name, where)
-    if type(name) in (str, int, bytes, float, bool, type(None), UUID, tuple, datetime):
+    if type(name) is tuple:
+        return tuple([_name(one, where) for one in name])
+    if type(name) in (str, int, bytes, float, bool, type(None), UUID, datetime):
         return name
     refuse(where, f"a document has no field that is named by {name_of(name)}; use a str")
 

@@ -2,6 +2,7 @@
 not equal its collection, half of a refused call, or an error that says nothing."""
 
 import re
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +11,9 @@ from documents.conftest import Collection
 from documents.key_functions import length
 
 import memdb
+from memdb import values
 from memdb.documents import building, parsing
+from memdb.documents.filters import compile_filter
 from memdb.documents.indexes import IndexDefinition
 from memdb.documents.operands import shown
 
@@ -270,6 +273,33 @@ def test_a_lone_surrogate_is_refused_by_every_query(people: Collection, filter: 
     for call in (people.find, people.count, people.find_one, people.page, people.delete_where):
         with pytest.raises(memdb.InvalidFilter, match="surrogate"):
             call(filter)
+
+
+class Summer(tzinfo):
+    """As those of other libraries, which documents do not hold."""
+
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        return timedelta(hours=2)
+
+    def dst(self, moment: datetime | None) -> None:
+        return None
+
+
+def test_a_moment_in_a_zone_of_another_make_is_a_moment(people: Collection) -> None:
+    noon, given = datetime(2020, 6, 1, 12, tzinfo=UTC), datetime(2020, 6, 1, 14, tzinfo=Summer())
+    people.insert({"_id": 1, "at": noon})
+    for filter in (
+        {"at": given},
+        {"at": {"$lte": given}},
+        {"at": {"$in": [given]}},
+        {"$nor": [{"at": {"$gt": given}}]},
+    ):
+        assert people.count(filter) == 1
+        values.encode(compile_filter(filter).source)  # as it goes to a reader, and into a partial index
+    assert people.create_index("at", where={"at": {"$gte": given}}) == "at"
+    assert people.explain({"at": {"$gte": noon}}).index == "at"
+    with pytest.raises(memdb.InvalidFilter):
+        people.count({"a": {(object(),): 1}})
 
 
 def test_a_value_without_end_is_no_change(people: Collection) -> None:
