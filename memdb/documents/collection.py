@@ -373,9 +373,9 @@ class Collection(Reads[T]):
         transaction.
 
         Raises IndexMismatch (another one has this name), DuplicateKeyError, UnsupportedType, KeyTooLarge
-        (documents that it can't hold; there is no such index then), InvalidFilter, ValueError (also in a
-        transaction of isolation ``snapshot``), TypeError, ReadOnlyError. Cost: about 5 µs a document, in
-        transactions of at most 1,000 documents or 1 MiB; queries use it when it is complete.
+        (documents that it can't hold; there is no such index then), InvalidFilter, ValueError, TypeError,
+        ReadOnlyError. Cost: about 5 µs a document, in transactions of at most 1,000 documents or 1 MiB;
+        queries use it when it is complete.
 
         >>> people.create_index(["city", "-age"])
         'city,-age'
