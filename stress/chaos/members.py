@@ -133,10 +133,10 @@ class Reader(Member):
         kind, _, text = line.rstrip("\n").split(" ", 2)
         if kind == "S":
             self.snapshots += 1
-            begun, ended, regions = json.loads(text)
+            *times, regions = json.loads(text)
             shown = {int(client): flat for client, flat in regions.items()}
             empty: dict[int, list[Any]] = {client: [] for client in self._alive()}
-            self.waiting += observations(begun, ended, empty | shown, self.name)
+            self.waiting += observations(times, empty | shown, self.name)
         elif kind == "H":
             begun, ended, slowest, cpu, *histograms = json.loads(text)
             reads, beside = ({int(bucket): count for bucket, count in one.items()} for one in histograms)
@@ -176,9 +176,11 @@ class Keeper(Member):
 
 
 def observations(
-    begun: int, ended: int, regions: dict[int, list[Any]], reader: str
+    times: list[int], regions: dict[int, list[Any]], reader: str
 ) -> list[tuple[int, Observation]]:
-    """What one snapshot shows, by client; ``regions``: kind, index, counter one after the other."""
+    """What one snapshot shows, by client. ``times``: the tick before it, and between when it was taken;
+    ``regions``: kind, index, counter one after the other."""
+    tick, begun, ended = times
     found = []
     for client, flat in regions.items():
         parts: dict[str, dict[int, int]] = defaultdict(dict)
@@ -188,5 +190,5 @@ def observations(
                 parts[kind][index] = counter
             else:
                 model[kind, index] = counter
-        found.append((client, Observation(begun, ended, model, parts["v"], parts["t"], reader)))
+        found.append((client, Observation(tick, begun, ended, model, parts["v"], parts["t"], reader)))
     return found

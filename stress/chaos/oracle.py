@@ -29,14 +29,16 @@ __all__ = ["Observation", "Region"]
 
 _KEPT, _DROPPED = 40_000, 20_000
 _CLOCK_NS = 20_000_000
-"""How far the clock that expiry is judged by may be behind ours: it is the coarse one, and a time floor."""
+"""How far the clock of expiry may be behind the kernel's last tick: it is that tick, and a time floor."""
 _TTL_NS = (300_000_000, 800_000_000, 2_000_000_000)
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What one snapshot showed of one region. ``volatile``, ``ttl``: counters by index."""
+    """What one snapshot showed of one region. ``tick``: the kernel's last tick before it; ``volatile``,
+    ``ttl``: counters by index."""
 
+    tick: int
     begun: int
     ended: int
     model: Model
@@ -205,9 +207,7 @@ class Region:
         """Is all known that this client had done and begun then?"""
         return self.closed or self.heard > observation.ended
 
-    def judge(
-        self, seen: Observation, losses: list[tuple[int, int]], kills: Sequence[int] = ()
-    ) -> list[str]:
+    def judge(self, seen: Observation, losses: list[tuple[int, int]], kills: Sequence[int] = ()) -> list[str]:
         """What is wrong with an observation. ``losses``: times in which a whole group could be killed;
         ``kills``: when something was, ascending."""
         wrong = []
@@ -294,8 +294,8 @@ class Region:
             one = next((one for one in may if one.counter == shown), None)
             if one is None or (newest is not None and one.counter < newest.counter):
                 wrong.append(f"ttl {slot} shows {shown}, newest is {newest.counter if newest else None}")
-            elif one.ended is not None and seen.begun > one.ended + one.lives + _CLOCK_NS:
-                late = (seen.begun - one.ended - one.lives) / 1e9
+            elif one.ended is not None and seen.tick > one.ended + one.lives + _CLOCK_NS:
+                late = (seen.tick - one.ended - one.lives) / 1e9
                 wrong.append(f"ttl {slot}: {shown} is there {late:.3f} s after its time")
         return wrong
 

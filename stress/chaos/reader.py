@@ -26,7 +26,7 @@ from typing import Any
 import memdb
 from stress.chaos.client import say
 from stress.chaos.figures import bucket_of
-from stress.chaos.operations import bank_of, counter_in, open_database
+from stress.chaos.operations import bank_of, counter_in, open_database, tick_ns
 
 __all__ = ["CALM_SECONDS", "PROBED", "main"]
 
@@ -84,7 +84,7 @@ class Ranger:
 
     def turn(self) -> None:
         """One snapshot."""
-        begun = monotonic_ns()
+        tick, begun = tick_ns(), monotonic_ns()
         snapshot = self._db.snapshot()
         ended = monotonic_ns()
         try:
@@ -98,7 +98,7 @@ class Ranger:
             say("E")
             snapshot.close()
             return
-        self._tell(begun, ended, rows, balances, counted)
+        self._tell([tick, begun, ended], rows, balances, counted)
         for one in [one for one in self._held if one.until < monotonic()]:
             one.end()
             self._held.remove(one)
@@ -108,7 +108,7 @@ class Ranger:
             snapshot.close()
         self._pause.wait(self._random.uniform(0.0, 0.06))  # leaves the processors to the others
 
-    def _tell(self, begun: int, ended: int, rows: dict[Any, Any], balances: list[int], counted: int) -> None:
+    def _tell(self, times: list[int], rows: dict[Any, Any], balances: list[int], counted: int) -> None:
         regions: dict[int, list[Any]] = defaultdict(list)
         transfers = []
         for key, stored in rows.items():
@@ -121,7 +121,7 @@ class Ranger:
             regions[key[1]] += (key[2], key[3], counter)
         for problem in bank_of(balances, transfers, counted):
             say("V", f"in one snapshot {problem}")
-        say("S", json.dumps([begun, ended, regions], separators=(",", ":")))
+        say("S", json.dumps([*times, regions], separators=(",", ":")))
 
     def close(self) -> None:
         """Lets everything go."""

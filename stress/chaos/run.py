@@ -34,6 +34,7 @@ from stress.chaos.operations import (
     counter_in,
     key_of,
     open_database,
+    tick_ns,
 )
 from stress.chaos.oracle import Observation, Region
 from stress.chaos.reader import PROBED
@@ -260,7 +261,7 @@ class Chaos:
 
     def _everything(self, database: memdb.Database) -> list[tuple[int, Observation]]:
         """What is stored now, seen by the run itself; what is wrong with values and accounts."""
-        begun = monotonic_ns()
+        tick, begun = tick_ns(), monotonic_ns()
         with database.snapshot() as snapshot:
             ended = monotonic_ns()
             rows = dict(snapshot.range(prefix=("c",)))
@@ -277,7 +278,7 @@ class Chaos:
         transfers = [stored for key, stored in rows.items() if key[2] == "x"]
         self.violations += bank_of(balances, transfers, counted)
         self._tally = tally
-        return observations(begun, ended, regions, "the run")
+        return observations([tick, begun, ended], regions, "the run")
 
     def _verify(self, database: memdb.Database) -> None:
         """All regions against what is stored, `check`, and regions of the dead are cleared away."""
