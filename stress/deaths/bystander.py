@@ -51,7 +51,7 @@ def _kept_waiting(pid: int) -> float:
     for thread in Path(f"/proc/{pid}/task").iterdir():
         try:
             waited += int((thread / "schedstat").read_text().split()[1])
-        except FileNotFoundError:  # it ended
+        except (FileNotFoundError, ProcessLookupError):  # it ended, before this or in the middle
             continue
     return waited / 1e9
 

@@ -188,7 +188,13 @@ SEEDS = (
     Defect(
         "answers-of-readers-believed",
         "a reader's answer counts only if the client's own snapshot stands when it is there",
-        (Change("memdb/pool.py", "                    self._snapshot._stands()\n", ""),),
+        (
+            Change(
+                "memdb/pool.py",
+                "                    self._snapshot._stands()\n                    yield found\n",
+                "                    yield found\n",
+            ),
+        ),
         (_TEST_POOL + "test_a_revoked_snapshot_is_expired_whatever_the_readers_found",),
     ),
     Defect(

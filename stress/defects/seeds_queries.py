@@ -98,7 +98,7 @@ SEEDS = (
         (
             Change(
                 "memdb/documents/updates.py",
-                "    if type(old) is type(new) and old == new:\n",
+                "    if type(old) is type(new) and old == new and id_bytes(old) == id_bytes(new):\n",
                 "    if old == new:\n",
             ),
         ),
