@@ -1,4 +1,4 @@
-"""The seeded defects of ``stress defects`` fit the code as it is: each text to be changed is there just once."""
+"""The seeded defects of ``stress defects`` fit the code as it is: each text that they change is there once."""
 
 import importlib
 from pathlib import Path
