@@ -1,4 +1,4 @@
-"""The seeded defects of ``stress defects`` fit the code as it is: each text that they change is there once."""
+"""The seeded defects of ``stress defects`` fit the code as it is: each text that they change is there."""
 
 import importlib
 from pathlib import Path
