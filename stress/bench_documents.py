@@ -149,7 +149,7 @@ def insert(bench: Bench) -> Iterator[Row]:
     with collection(bench.directory("insert-tiny")) as users:
         table = tinydb.TinyDB(bench.directory("insert.json"))
         mine, theirs, ratio = paired(
-            _inserted(users.insert_many, _BATCH), _inserted(table.insert_multiple, _BATCH), rounds=5
+            _inserted(users.insert_many, count), _inserted(table.insert_multiple, count), rounds=3
         )
         table.close()
     yield Row("insert-tinydb", what, mine, "s", theirs, "TinyDB", ratio, 1 / 20)
