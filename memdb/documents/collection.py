@@ -94,7 +94,7 @@ class Collection(Reads[T]):
         """Stores new documents in one transaction, all or none, and returns them with their ids. Raises as
         ``insert``, and TransactionTooLarge.
 
-        Cost: one commit; about 5 µs a document and 1 µs an index entry.
+        Cost: one commit; about 6 µs a document of ten fields and 2 µs an index entry.
 
         >>> len(people.insert_many([{"name": "Cyd"}, {"name": "Dan"}]))
         2
