@@ -61,6 +61,8 @@ class _Asked:
     role: str
     message: Message
     on_reply: OnReply
+    told: int = 0
+    """The pid of the actor that it was told."""
 
 
 class Supervisor:
@@ -268,9 +270,7 @@ class Supervisor:
         if self.phase == "ending":  # a SIGTERM that came before it had its own handler was lost
             self.tell(actor.role, {"op": "stop"})
             return
-        for asked_id, asked in list(self._asked.items()):
-            if asked.role == actor.role:
-                actor.tell({**asked.message, "id": asked_id})
+        self._tell_what_is_asked(actor)
         if actor.role == "reaper":
             for client in self.clients.outside():
                 self._have_watched(client)
@@ -422,10 +422,19 @@ class Supervisor:
             on_reply({"error": self.poison.to_wire()})
             return
         self._next_ask += 1
-        asked = _Asked(role, {"op": op, **fields}, on_reply)
-        self._asked[self._next_ask] = asked
-        if self.actors[role].ready:
-            self.tell(role, {**asked.message, "id": self._next_ask})
+        self._asked[self._next_ask] = _Asked(role, {"op": op, **fields}, on_reply)
+        self._tell_what_is_asked(self.actors[role])
+
+    def _tell_what_is_asked(self, actor: Actor) -> None:
+        """An actor that reads the arena is asked once the writer scans its lease: before, its pin would
+        protect nothing, and what it reads could be given back under it."""
+        lease = self.clients.of_role(actor.role)
+        if not actor.ready or (lease is not None and not lease.scanned):
+            return
+        for asked_id, asked in list(self._asked.items()):
+            if asked.role == actor.role and asked.told != actor.pid:
+                asked.told = actor.pid
+                self.tell(actor.role, {**asked.message, "id": asked_id})
 
     def tell(self, role: str, message: Message, fds: tuple[int, ...] = ()) -> None:
         actor = self.actors[role]
@@ -496,6 +505,8 @@ class Supervisor:
         client = self.clients.get(client_id)
         if client is not None:
             client.scanned = True
+            if client.role is not None:
+                self._tell_what_is_asked(self.actors[client.role])
         if client is not None and client.on_known is not None:
             proceed = client.on_known
             client.on_known = None

@@ -186,6 +186,21 @@ SEEDS = (
         (_TEST_ENGINE + "test_a_failed_write_or_sync_is_final_and_the_way_back_leads_to_new_files",),
     ),
     Defect(
+        "asked-before-its-lease-is-scanned",
+        "a checkpointer reads only under a pin that the writer knows of",
+        (
+            Change(
+                "memdb/actors/supervisor.py",
+                "        if not actor.ready or (lease is not None and not lease.scanned):\n",
+                "        if not actor.ready:\n",
+            ),
+        ),
+        (
+            "pytest tests/actors/test_two_deaths.py"
+            "::test_a_checkpointer_reads_nothing_before_the_writer_knows_of_it",
+        ),
+    ),
+    Defect(
         "answers-of-readers-believed",
         "a reader's answer counts only if the client's own snapshot stands when it is there",
         (
