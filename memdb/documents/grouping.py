@@ -4,7 +4,7 @@ Owns: the class :class:`Grouping`, and :func:`group` and :func:`distinct`. total
 
 Invariants:
 
-* Memory is that of the groups, not of the documents. Partial results of several processes can be merged.
+* Memory is that of the groups, not of the documents.
 * Groups are told apart as an index does (``1`` and ``1.0`` are one, null and missing are one), and come in
   that order. An array is one value, not its elements.
 """
@@ -25,7 +25,7 @@ Aggregate = str | tuple[str, str | None]
 
 
 class Grouping:
-    """Groups in the making: documents are added one by one, results of others are merged.
+    """Groups in the making: documents are added one by one.
 
     *group_by*: None, a path, or a list of paths. *aggregates*: of each result its operator (``"count"``,
     ``"sum"``, ``"avg"``, ``"min"``, ``"max"``) and its field; ``("count", None)`` counts documents, with a
@@ -66,28 +66,6 @@ class Grouping:
             totals = self._totals(b"", ())
         for total, (_, _, path) in zip(totals, self._aggregates, strict=True):
             total.add(MISSING if path is None else value_of(doc, path))
-
-    def partial(self) -> list[Any]:
-        """What has been added up, as plain values that can be stored and given to :meth:`merge`.
-
-        >>> Grouping(None, {"n": "count"}).partial()
-        [[b'', [], [0]]]
-        """
-        return [
-            [key, list(values), [total.state for total in totals]]
-            for key, (values, totals) in self._groups.items()
-        ]
-
-    def merge(self, partial: Iterable[Any]) -> None:
-        """Adds what another one of the same fields and aggregates has added up.
-
-        >>> groups = Grouping(None, {"n": "count"})
-        >>> groups.merge([[b"", [], [5]]]), groups.results()
-        (None, [{'n': 5}])
-        """
-        for key, values, states in partial:
-            for total, state in zip(self._totals(key, tuple(values)), states, strict=True):
-                total.merge(state)
 
     def results(self) -> list[dict[str, Any]]:
         """The groups in the order of their values: what they are grouped by, then the aggregates.

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* ``state`` is plain and can be stored; merging the states of parts gives what adding all to one would.
+* A sum does not depend on the order in which values come.
 * Only numbers are summed, a bool is none; null and what is missing count for nothing. Without any value the
   sum is 0 and the others are None.
 * The sum of ints is an int, exact; with a float among them a float, rounded once at the end; with a Decimal
@@ -30,13 +30,6 @@ class Total(Protocol):
     def add(self, value: Any) -> None:
         """Counts a value, or MISSING."""
 
-    @property
-    def state(self) -> Any:
-        """What has been added, plain."""
-
-    def merge(self, state: Any) -> None:
-        """Adds the state of another one."""
-
     def result(self) -> Any:
         """The aggregate."""
 
@@ -45,16 +38,13 @@ class _Documents:
     """How many there are."""
 
     def __init__(self) -> None:
-        self.state: Any = 0
+        self._count = 0
 
     def add(self, value: Any) -> None:
-        self.state += 1
-
-    def merge(self, state: Any) -> None:
-        self.state += state
+        self._count += 1
 
     def result(self) -> Any:
-        return self.state
+        return self._count
 
 
 class _Count(_Documents):
@@ -62,7 +52,7 @@ class _Count(_Documents):
 
     def add(self, value: Any) -> None:
         if value is not None and value is not MISSING:
-            self.state += 1
+            self._count += 1
 
 
 class _Sum:
@@ -104,21 +94,6 @@ class _Sum:
         else:
             self.parts, self.beyond = [], self.beyond + value
 
-    @property
-    def state(self) -> Any:
-        return [self.count, self.whole, self.exact, self.has_float, list(self.parts), self.beyond]
-
-    def merge(self, state: Any) -> None:
-        count, whole, exact, has_float, parts, beyond = state
-        self.count += count
-        self.whole += whole
-        if exact is not None:
-            self.exact = _DECIMALS.add(self.exact or Decimal(0), exact)
-        self.has_float = self.has_float or has_float
-        self.beyond += beyond
-        for part in parts:
-            self._add_float(part)
-
     def result(self) -> Any:
         if self.exact is not None:
             total = _DECIMALS.add(self.exact, Decimal(self.whole))
@@ -159,20 +134,17 @@ class _Extreme:
     sign: int
 
     def __init__(self) -> None:
-        self.state: Any = None
+        self._found: Any = None
 
     def add(self, value: Any) -> None:
         if value is None or value is MISSING:
             return
         rank_of(value)  # also of the only value: whether it has an order must not depend on the others
-        if self.state is None or compare(value, self.state) == self.sign:
-            self.state = value
-
-    def merge(self, state: Any) -> None:
-        self.add(state)
+        if self._found is None or compare(value, self._found) == self.sign:
+            self._found = value
 
     def result(self) -> Any:
-        return self.state
+        return self._found
 
 
 class _Least(_Extreme):

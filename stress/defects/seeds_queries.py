@@ -133,15 +133,15 @@ SEEDS = (
     ),
     Defect(
         "a-part-of-a-sum-is-forgotten",
-        "grouping: partial results that are merged give what adding all to one would",
+        "grouping: what an addition of floats rounds off is kept",
         (
             Change(
                 "memdb/documents/totals.py",
-                "        for part in parts:\n            self._add_float(part)\n",
-                "        for part in parts[-1:]:\n            self._add_float(part)\n",
+                "            self.parts = [*kept, value]\n",
+                "            self.parts = [value]\n",
             ),
         ),
-        ("pytest tests/documents/test_grouping.py::test_parts_are_merged",),
+        ("pytest tests/documents/test_grouping.py::test_a_sum_does_not_depend_on_the_order",),
         quick=True,
     ),
 )
