@@ -80,31 +80,22 @@ def scan(
     start: bytes,
     stop: bytes,
     *,
-    limit: int | None = None,
-    ordered: bool = True,
     looked: Callable[[int], object] | None = None,
 ) -> Iterator[bytes]:
     """What ``task`` answers for the stored keys in [start, stop), as ``snapshot`` sees them.
 
     Evaluated by the group's readers, where it has some (``query_workers``) and the range is worth it, else
-    here. In the order of keys, or, if not ``ordered``, as it comes. ``limit``: answers at most; ``looked`` is
-    told, piece by piece, how many values were evaluated. Raises SnapshotExpired, ClosedError,
-    ForkedHandleError, CorruptionError, and what the task raises here. Cost: that of the evaluations divided
-    by the readers, and about 2 µs an answer.
+    here. In the order of keys. ``looked`` is told, piece by piece, how many values were evaluated. Raises
+    SnapshotExpired, ClosedError, ForkedHandleError, CorruptionError, and what the task raises here. Cost:
+    that of the evaluations divided by the readers, and about 2 µs an answer.
     """
-    left = (1 << 62) if limit is None else limit
-    if left <= 0:
-        return
-    work = _Scan(snapshot, task, start, stop, limit=left, ordered=ordered, counts=False)
+    work = _Scan(snapshot, task, start, stop, ordered=True, counts=False)
     told = 0
     for found in work.batches():
         if looked is not None:
             looked(work.looked - told)
             told = work.looked
-        yield from found[:left]
-        left -= len(found)
-        if left <= 0:
-            break
+        yield from found
     if looked is not None:
         looked(work.looked - told)
 
@@ -112,7 +103,7 @@ def scan(
 def count(snapshot: Lender, task: Task, start: bytes, stop: bytes) -> int:
     """For how many stored keys in [start, stop) ``task`` answers anything: as `scan`, but only numbers
     travel."""
-    work = _Scan(snapshot, task, start, stop, limit=1 << 62, ordered=False, counts=True)
+    work = _Scan(snapshot, task, start, stop, ordered=False, counts=True)
     return sum(found if isinstance(found, int) else len(found) for found in work.batches())
 
 
@@ -221,14 +212,13 @@ class _Scan:
         start: bytes,
         stop: bytes,
         *,
-        limit: int,
         ordered: bool,
         counts: bool,
     ) -> None:
         client, self._parity, self._generation, self._lsn, self._time = snapshot._lending()
         self._snapshot, self._task = snapshot, task
         self._start, self._stop = start, stop  # of what is not yet cut
-        self._limit, self._ordered, self._counts = limit, ordered, counts
+        self._ordered, self._counts = ordered, counts
         self._cuts: deque[bytes] = deque()
         self._walked = False  # the cuts reach the end of the range
         self._exhausted = start >= stop
@@ -340,7 +330,6 @@ class _Scan:
             "generation": self._generation,
             "lsn": self._lsn,
             "time": self._time,
-            "limit": self._limit,
             "counts": self._counts,
         }
         frame = wire.encode(request)

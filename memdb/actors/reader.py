@@ -92,7 +92,6 @@ class _Part:
     generation: int
     lsn: int
     time_us: int
-    limit: int
     counts: bool
 
 
@@ -116,7 +115,6 @@ def parse_part(message: Message) -> _Part:
         take("generation", int, 0, (1 << 64) - 1),
         take("lsn", int, 1, (1 << 48) - 1),
         take("time", int, 0, (1 << 64) - 1),
-        take("limit", int, 1, 1 << 62),
         take("counts", bool, False, True),
     )
 
@@ -132,7 +130,6 @@ class _Work:
     part: _Part
     pin: _kernel.Borrowed
     batches: _kernel.StoredBatches
-    left: int
 
 
 @dataclass(eq=False)
@@ -294,7 +291,7 @@ class _Reader:
         pin = _kernel.Borrowed(arena, part.parity, self._lease, part.generation, part.lsn, part.time_us)
         batches = pin.stored(part.start, part.stop, BATCH_KEYS, BATCH_BYTES)
         connection.parts.popleft()
-        connection.work = _Work(part, pin, batches, part.limit)
+        connection.work = _Work(part, pin, batches)
         return connection.work
 
     def _evaluate(self, connection: _Connection, stored: list[bytes]) -> list[bytes]:
@@ -327,9 +324,7 @@ class _Reader:
         raise _Cut(f"{BATCH_KEYS} values at most took more than {BATCH_SECONDS:g} s of processor time")
 
     def _found(self, connection: _Connection, work: _Work, found: list[bytes], looked: int) -> None:
-        found = found[: work.left]
-        work.left -= len(found)
-        done = work.batches.done or work.left == 0
+        done = work.batches.done
         answer = {
             "id": work.part.number,
             "found": len(found) if work.part.counts else found,
