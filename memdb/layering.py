@@ -13,9 +13,7 @@ Invariants:
 """
 
 from typing import Any, Final
-from uuid import UUID
 
-from memdb import values
 from memdb.ordered import EMPTY_ARRAY, encode_compound, encode_ordered, encode_ordered_column
 from memdb.shm._kernel import (
     SPACE_CATALOGUE,
@@ -50,7 +48,6 @@ __all__ = [
     "consecutive_uuids",
     "discard_range",
     "encode_compound",
-    "encode_document",
     "encode_ordered",
     "encode_ordered_column",
     "entry_us",
@@ -96,33 +93,3 @@ def id_of_bytes(data: bytes) -> Any:
     'a'
     """
     return decode_key(b"\x01" + data)
-
-
-def encode_document(id: object, fields: dict[str, Any]) -> bytes:
-    """The stored form of ``{"_id": id, **fields}``, as ``values.encode`` gives it, without making that dict.
-
-    *fields* has no ``_id``. Raises UnsupportedType. Cost: that of *fields*, and about 0.5 µs; a UUID inside a
-    dict would cost 3 µs, since msgpack has no type for it.
-
-    >>> encode_document(7, {"n": 1}) == values.encode({"_id": 7, "n": 1})
-    True
-    """
-    body = values.pack(fields)
-    first = body[0]
-    if first < 0xDE:
-        count, begins = first & 0x0F, 1
-    else:
-        begins = 3 if first == 0xDE else 5
-        count = int.from_bytes(body[1:begins], "big")
-    count += 1
-    if count < 16:
-        header = _HEADERS[count]
-    elif count < 1 << 16:
-        header = b"\xde%b\xa3_id" % count.to_bytes(2, "big")
-    else:
-        header = b"\xdf%b\xa3_id" % count.to_bytes(4, "big")
-    packed = b"\xd8\x04" + id.bytes if type(id) is UUID else values.pack(id)
-    return b"".join((header, packed, body[begins:], b"\x01"))
-
-
-_HEADERS: Final = [bytes([0x80 | count]) + b"\xa3_id" for count in range(16)]

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import memdb
 from memdb import layering, values
@@ -330,28 +328,3 @@ def test_ids_are_keys() -> None:
     assert layering.id_bytes(1) == b"\x15\x01" and layering.id_bytes(("a", 1)) == b"\x05\x02a\x00\x15\x01\x00"
     with pytest.raises(memdb.UnsupportedType):
         layering.id_bytes({})
-
-
-IDS = st.one_of(
-    st.uuids(), st.integers(), st.text(max_size=3), st.binary(max_size=3), st.none(), st.booleans()
-)
-FIELDS = st.dictionaries(st.text(max_size=3), st.one_of(IDS, st.lists(IDS, max_size=3)), max_size=20)
-
-
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.one_of(IDS, st.tuples(IDS, IDS)), FIELDS)
-def test_a_document_is_encoded_as_the_dict_that_it_is(id: Any, fields: dict[str, Any]) -> None:
-    fields.pop("_id", None)
-    assert layering.encode_document(id, fields) == values.encode({"_id": id, **fields})
-
-
-@pytest.mark.parametrize("count", [0, 1, 14, 15, 16, 65_534, 65_535, 65_536])
-def test_a_document_of_so_many_fields(count: int) -> None:
-    fields = {f"{n}": n for n in range(count)}
-    assert layering.encode_document(1, fields) == values.encode({"_id": 1, **fields})
-
-
-def test_a_document_that_cannot_be_stored() -> None:
-    for id, fields in ((1, {"a": object()}), (object(), {})):
-        with pytest.raises(memdb.UnsupportedType, match="object"):
-            layering.encode_document(id, fields)
