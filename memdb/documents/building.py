@@ -103,7 +103,7 @@ def build(db: Any, name: str, definition: Definition, index: Index, progress: Pr
             raise
         except Error:
             raise  # nothing is wrong with the index: the same call goes on with it
-        except Exception:  # of a key function
+        except Exception:  # whatever a key function of the user raises: it is passed on
             _give_up(db, name, index)
             raise
         if done is None:

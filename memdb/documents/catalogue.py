@@ -24,6 +24,7 @@ from memdb.errors import CorruptionError, FormatTooNew
 from memdb.transaction import Transaction
 
 __all__ = [
+    "NAME_BYTES",
     "Definition",
     "Source",
     "check_name",
@@ -42,6 +43,9 @@ Source: TypeAlias = "layering.Reads"
 """What is read from: a Database, a Snapshot or a Transaction."""
 
 NAME_BYTES: Final = 120
+"""UTF-8 bytes that the name of a collection, or of an index, may have."""
+_INDEXES: Final = (1 << 16) - 1
+"""Indexes that a collection may have had in its life: a number has 16 bits, and is not used again."""
 _VERSION: Final = 1
 _KEPT: Final = 256  # definitions; those of a process that opens more are decoded again
 
@@ -236,6 +240,11 @@ def without_index(definition: Definition, index: Index) -> Definition:
 
 def with_index(definition: Definition, added: IndexDefinition) -> Definition:
     """The definition with one more index, which gets the next number."""
+    if definition.next_index > _INDEXES:
+        raise ValueError(
+            f"the collection has had {_INDEXES} indexes, and gets no further one: their numbers are used up; "
+            "copy its documents into a new collection"
+        )
     numbered = replace(added, n=definition.next_index)
     every = (*(one.definition for one in definition.indexes), numbered)
     return definition.with_indexes(every, definition.next_index + 1)

@@ -9,11 +9,12 @@ Invariants:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from memdb import layering
 from memdb.documents import building
 from memdb.documents.building import Progress
+from memdb.documents.catalogue import NAME_BYTES
 from memdb.documents.cursor import Query
 from memdb.documents.filters import compile_filter
 from memdb.documents.identity import new_id, new_ids
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Collection"]
 
 T = TypeVar("T")
-
-_NAME_BYTES: Final = 120
 
 
 class Collection(Reads[T]):
@@ -494,9 +493,9 @@ def _index_definition(
         paths = _paths(fields)
         called = ",".join(("-" if descending else "") + path for path, descending in paths)
         called = called if name is None else name
-    if type(called) is not str or not 0 < len(called.encode("utf-8", "surrogatepass")) <= _NAME_BYTES:
+    if type(called) is not str or not 0 < len(called.encode("utf-8", "surrogatepass")) <= NAME_BYTES:
         raise ValueError(
-            f"the name of an index is a str of 1 to {_NAME_BYTES} bytes in UTF-8, not {called!r}: give name="
+            f"the name of an index is a str of 1 to {NAME_BYTES} bytes in UTF-8, not {called!r}: give name="
         )
     source = None if where is None else dict(compile_filter(where).source)
     function = None if key is None else function_name(key)

@@ -10,18 +10,18 @@ Invariants:
 import os
 import threading
 import time
-from collections.abc import Callable
 from typing import Final
-from uuid import UUID, SafeUUID
+from uuid import UUID
 
 from memdb.layering import consecutive_uuids
 
-__all__ = ["new_id", "new_ids", "uuid_of"]
+__all__ = ["new_id", "new_ids"]
 
 _COUNTER_BITS: Final = 74  # what a version 7 leaves beside time, version and variant
 _LOW_BITS: Final = 62
 _LOW: Final = (1 << _LOW_BITS) - 1
-_FIXED: Final = 7 << 76 | 2 << _LOW_BITS
+_VERSION: Final = 7 << 12
+_VARIANT: Final = 2 << _LOW_BITS
 _POOL_BYTES: Final = 4096
 
 
@@ -57,38 +57,23 @@ class _Source:
                     self.milliseconds + 1,
                     self._random(10) >> (80 - _COUNTER_BITS + 1),
                 )
-        counter = self.counter
-        return _uuid(self.milliseconds << 80 | (counter >> _LOW_BITS) << 64 | (counter & _LOW) | _FIXED)
+        return self._ids(1)[0]
 
     def several(self, now: int, count: int) -> list[UUID]:
         """Under the lock: the next *count* ids."""
         if count == 0:
             return []
         first = self.next(now)
-        low = self.counter & _LOW
-        if low + count > _LOW:  # they would count on in the high bits
+        if (self.counter & _LOW) + count > _LOW:  # they would count on in the high bits
             return [first, *(self.next(now) for _ in range(count - 1))]
+        made = self._ids(count)
         self.counter += count - 1
-        return consecutive_uuids(first.int >> 64, low | 2 << _LOW_BITS, count)
+        return made
 
-
-# A UUID refuses to be changed, but its slots can be filled: what its constructor does, without its checks.
-_set_int: Callable[[UUID, int], None] = vars(UUID)["int"].__set__
-_set_is_safe: Callable[[UUID, SafeUUID], None] = vars(UUID)["is_safe"].__set__
-_UNKNOWN: Final = SafeUUID.unknown
-
-
-def _uuid(number: int) -> UUID:
-    """As ``UUID(int=number)``, whose checks cost more than the number."""
-    made = UUID.__new__(UUID)
-    _set_int(made, number)
-    _set_is_safe(made, _UNKNOWN)
-    return made
-
-
-def uuid_of(data: bytes) -> UUID:
-    """As ``UUID(bytes=data)``, of 16 bytes."""
-    return _uuid(int.from_bytes(data, "big"))
+    def _ids(self, count: int) -> list[UUID]:
+        """As many ids, from the present counter on."""
+        high = self.milliseconds << 16 | _VERSION | self.counter >> _LOW_BITS
+        return consecutive_uuids(high, _VARIANT | self.counter & _LOW, count)
 
 
 _source = _Source()

@@ -20,11 +20,10 @@ Invariants:
 
 from typing import Final
 
-from memdb.layering import SpaceKey, id_bytes
+from memdb.layering import CATALOGUE, COLLECTIONS, SpaceKey, id_bytes
 from memdb.layering import id_of_bytes as id_of
 
 __all__ = [
-    "BUILDS",
     "NAMES",
     "NEXT_COLLECTION",
     "build_key",
@@ -42,14 +41,12 @@ __all__ = [
     "name_of_key",
 ]
 
-_CATALOGUE: Final = b"\x03"
-_COLLECTIONS: Final = b"\x04"
+_CATALOGUE: Final = bytes([CATALOGUE])
+_COLLECTIONS: Final = bytes([COLLECTIONS])
 _COMPLEMENT: Final = bytes(255 - byte for byte in range(256))
 
-NEXT_COLLECTION: Final = SpaceKey(b"\x03\x00")
-BUILDS: Final = (SpaceKey(b"\x03\x01"), SpaceKey(b"\x03\x02"))
-"""The range of what is kept of builds under way."""
-NAMES: Final = (SpaceKey(b"\x03\x02"), SpaceKey(b"\x03\x03"))
+NEXT_COLLECTION: Final = SpaceKey(_CATALOGUE + b"\x00")
+NAMES: Final = (SpaceKey(_CATALOGUE + b"\x02"), SpaceKey(_CATALOGUE + b"\x03"))
 """The range of the definitions: the encoding of a str begins with 02."""
 
 
@@ -67,7 +64,7 @@ def name_of_key(stored: bytes) -> str:
 
 def build_key(collection: int, index: int) -> SpaceKey:
     """The key of what is kept of the build of an index."""
-    return SpaceKey(b"\x03\x01" + collection.to_bytes(4, "big") + index.to_bytes(2, "big"))
+    return SpaceKey(_CATALOGUE + b"\x01" + collection.to_bytes(4, "big") + index.to_bytes(2, "big"))
 
 
 def index_prefix(collection: int, index: int) -> bytes:

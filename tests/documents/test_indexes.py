@@ -11,7 +11,9 @@ from documents.conftest import Collection
 from documents.random_queries import PATHS, document, filter_of
 
 import memdb
-from memdb.documents import reads
+from memdb import values
+from memdb.documents import catalogue, reads
+from memdb.documents.indexes import IndexDefinition
 
 OF_EVERY_TYPE = [
     *[None, float("nan"), float("-inf"), -(10**400), -1, 0, 1, 1.5, Decimal("1.75"), 2**70, float("inf")],
@@ -422,3 +424,12 @@ def test_random_filters_find_the_same_with_and_without_indexes(people: Collectio
             people.find(filter, sort=sort, limit=3)
         )
     assert used > 10
+
+
+def test_the_numbers_of_indexes_end() -> None:
+    definition = catalogue.known(values.pack({"v": 1, "id": 1, "created": 1, "next": 65_535, "indexes": []}))
+    wanted = IndexDefinition("a", (("a", False),))
+    last = catalogue.with_index(definition, wanted)
+    assert [index.n for index in last.indexes] == [65_535]
+    with pytest.raises(ValueError, match=r"65535 indexes.*new collection"):
+        catalogue.with_index(last, wanted)
