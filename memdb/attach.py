@@ -416,7 +416,10 @@ class Attachment:
     @staticmethod
     def _see_it_end(sock: socket.socket) -> None:
         """The group could not begin to serve: who acts on its error must not meet it any more."""
-        supervisor = wire.peer_pidfd(sock)
+        try:
+            supervisor = wire.peer_pidfd(sock)
+        except OSError:  # no descriptor is left here: its error counts more than its end
+            return
         if supervisor is not None:
             poll = select.poll()
             poll.register(supervisor, select.POLLIN)

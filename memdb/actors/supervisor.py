@@ -61,8 +61,8 @@ class _Asked:
     role: str
     message: Message
     on_reply: OnReply
-    told: int = 0
-    """The pid of the actor that it was told."""
+    told: int = -1
+    """In which of its lives (``restarts``) the actor was told."""
 
 
 class Supervisor:
@@ -432,8 +432,8 @@ class Supervisor:
         if not actor.ready or (lease is not None and not lease.scanned):
             return
         for asked_id, asked in list(self._asked.items()):
-            if asked.role == actor.role and asked.told != actor.pid:
-                asked.told = actor.pid
+            if asked.role == actor.role and asked.told != actor.restarts:
+                asked.told = actor.restarts
                 self.tell(actor.role, {**asked.message, "id": asked_id})
 
     def tell(self, role: str, message: Message, fds: tuple[int, ...] = ()) -> None:
