@@ -11,7 +11,7 @@ Invariants:
 * The spans of a field are in order and apart.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -23,7 +23,7 @@ from memdb.documents.order import is_nan
 from memdb.errors import UnsupportedType
 from memdb.layering import encode_ordered
 
-__all__ = ["Span", "key_ranges", "spans_of"]
+__all__ = ["Span", "key_ranges", "names", "spans_of"]
 
 _ORDERS: Final = frozenset({"gt", "gte", "lt", "lte"})
 _LISTS: Final = frozenset({list, tuple})
@@ -46,9 +46,9 @@ class Span(NamedTuple):
 
 
 def _point(value: Any) -> Span:
-    code = encode_ordered(value)
+    code, text = encode_ordered(value), shown(value, 40)
     exact = type(value) in _EXACT and value == value  # NaN is for the filter
-    return Span(code, following(code), True, exact, f"[{shown(value, 40)}, {shown(value, 40)}]")
+    return Span(code, following(code), True, exact, f"[{text}, {text}]")
 
 
 def _order(op: str, operand: Any) -> Span:
@@ -156,7 +156,12 @@ def spans_of(conditions: Iterable[Condition], path: str, *, several: bool) -> tu
     return None if found is None else (found, used)
 
 
-def _on(conditions: Iterable[Condition], path: str) -> Iterable[Condition]:
+def names(conditions: Iterable[Condition], path: str) -> bool:
+    """Whether a condition is about *path*."""
+    return next(_on(conditions, path), None) is not None
+
+
+def _on(conditions: Iterable[Condition], path: str) -> Iterator[Condition]:
     for condition in conditions:
         if condition.path == path:
             yield condition

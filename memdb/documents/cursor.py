@@ -141,8 +141,9 @@ class Run:
             return iter(())
         if query.after is not None and not self.sorts and query.order is not None:
             resumed(self.definition, self.access, query.order, query.after)
-        rows = read(self._source, query.name, self.definition, self.access, query.filter, self.counts)
         stop = None if query.limit is None else query.skip + query.limit
+        wanted = None if self.sorts else stop
+        rows = read(self._source, query.name, self.definition, self.access, query.filter, self.counts, wanted)
         if self.sorts:
             rows = self._sorted(rows, stop)
         return rows if not query.skip and stop is None else islice(rows, query.skip, stop)

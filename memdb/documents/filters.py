@@ -12,6 +12,7 @@ Invariants:
 """
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from memdb.documents import parsing
@@ -50,12 +51,15 @@ class Filter:
     True
     """
 
-    __slots__ = ("_root", "matches", "source")
-
     def __init__(self, root: AllOf, source: dict[str, Any]) -> None:
         self._root = root
-        self.matches: Final[Matches] = _match_document(root)
         self.source: Final = source
+
+    @cached_property
+    def matches(self) -> Matches:
+        """Whether it finds a document. Made when it is first asked for: where the bounds of an index say all,
+        nobody asks."""
+        return _match_document(self._root)
 
     def __repr__(self) -> str:
         return f"Filter({self.source!r})"

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from memdb import layering
 from memdb.documents import keyspace
-from memdb.documents.bounds import Span, key_ranges, spans_of
+from memdb.documents.bounds import Span, key_ranges, names, spans_of
 from memdb.documents.catalogue import Definition, Source
 from memdb.documents.filters import Condition, Filter, compile_filter
 from memdb.documents.idbounds import id_ranges
@@ -160,7 +160,7 @@ def _through(
     if where is not None and not (_says_all(where.source) and _implies(conditions, where.conditions())):
         return None
     is_function = index.definition.key is not None
-    if is_function and where is None:
+    if where is None and (is_function or (order is None and not names(conditions, index.fields[0][0]))):
         return None
     mark = SpaceKey(index.mark) in source
     fields: list[tuple[list[Span], bool]] = []

@@ -54,10 +54,18 @@ class Counts:
 
 
 def read(
-    source: Source, name: str, definition: Definition, access: Access, filter: Filter, counts: Counts
+    source: Source,
+    name: str,
+    definition: Definition,
+    access: Access,
+    filter: Filter,
+    counts: Counts,
+    wanted: int | None = None,
 ) -> Iterator[Found]:
-    """(id, document) of all that the filter finds, by the access, in its order."""
-    rows = _read(source, name, definition, access, filter, counts)
+    """(id, document) of all that the filter finds, by the access, in its order. *wanted*: after how many the
+    caller ends, if it knows: no more documents than that are looked at first."""
+    ahead = _FIRST_BATCH if wanted is None else min(wanted, _FIRST_BATCH)
+    rows = _read(source, name, definition, access, filter, counts, ahead)
     return _once(rows) if isinstance(source, Transaction) else rows
 
 
@@ -70,12 +78,18 @@ def _once(rows: Iterator[Found]) -> Iterator[Found]:
 
 
 def _read(
-    source: Source, name: str, definition: Definition, access: Access, filter: Filter, counts: Counts
+    source: Source,
+    name: str,
+    definition: Definition,
+    access: Access,
+    filter: Filter,
+    counts: Counts,
+    ahead: int,
 ) -> Iterator[Found]:
     if access.stage == "none":
         return iter(())
     if access.stage == "or":
-        return _branches(source, name, definition, access, counts)
+        return _branches(source, name, definition, access, counts, ahead)
     is_exact = (access.exact and not isinstance(source, Transaction)) or not filter.source
     matches = None if is_exact else filter.matches
     if access.index is None:
@@ -87,7 +101,7 @@ def _read(
         ):
             return _by_readers(source, definition, access, filter, counts)
         return _documents(source, definition, access, matches, counts)
-    return _entries(source, name, definition, access, access.index, matches, counts)
+    return _entries(source, name, definition, access, access.index, matches, counts, ahead)
 
 
 def _documents(
@@ -132,6 +146,7 @@ def _entries(
     index: Index,
     matches: Matches | None,
     counts: Counts,
+    ahead: int,
 ) -> Iterator[Found]:
     """Through an index."""
     prefix = keyspace.document_prefix(definition.id)
@@ -139,7 +154,7 @@ def _entries(
     is_first = _first_entry(name, access, index) if access.several and not in_transaction else None
     # At one point in time there is a document to each entry.
     takes_all = matches is None and is_first is None and not in_transaction
-    for batch in _batches(source, access):
+    for batch in _batches(source, access, ahead):
         counts.keys += len(batch)
         documents = read_documents(source, [prefix + id for _, id in batch])
         if takes_all:
@@ -156,9 +171,8 @@ def _entries(
                 yield id, document
 
 
-def _batches(source: Source, access: Access) -> Iterator[list[tuple[bytes, bytes]]]:
-    """(key, id) of the entries, some at a time: few at first, since many a query ends early."""
-    size = _FIRST_BATCH
+def _batches(source: Source, access: Access, size: int) -> Iterator[list[tuple[bytes, bytes]]]:
+    """(key, id) of the entries, *size* at a time, then more: many a query ends early."""
     batch: list[tuple[bytes, bytes]] = []
     for start, stop in reversed(access.ranges) if access.reverse else access.ranges:
         with layering.scan_payloads(source, SpaceKey(start), SpaceKey(stop), reverse=access.reverse) as scan:
@@ -188,12 +202,12 @@ def _first_entry(name: str, access: Access, index: Index) -> Callable[[bytes, di
 
 
 def _branches(
-    source: Source, name: str, definition: Definition, access: Access, counts: Counts
+    source: Source, name: str, definition: Definition, access: Access, counts: Counts, ahead: int
 ) -> Iterator[Found]:
     """What one of several filters finds, each document once."""
     earlier: list[Matches] = []
     for filter, branch in access.branches:
-        for id, document in _read(source, name, definition, branch, filter, counts):
+        for id, document in _read(source, name, definition, branch, filter, counts, ahead):
             if not any(matches(document) for matches in earlier):
                 yield id, document
         if not isinstance(source, Transaction):
