@@ -95,8 +95,13 @@ static void *lender(void *unused)
         memdb_store_release(&asked, number); /* SYNC: asked */
         if (check_random_below(&state, 4) == 0)
             memdb_pin_close(&pin); /* lets go too early: nothing is believed */
-        while (memdb_load_acquire(&answered) < number) /* SYNC: answered */
+        while (memdb_load_acquire(&answered) < number) { /* SYNC: answered */
+            if (memdb_load_acquire(&done)) {             /* the borrower may have left without having seen the request */
+                memdb_pin_close(&pin);
+                return unused;
+            }
             sched_yield();
+        }
         uint64_t got = memdb_load_relaxed(&answer);
         if (!memdb_pin_stands(&pin)) {
             memdb_add_sc(&gone, 1);
