@@ -18,8 +18,8 @@ from stress.life import command as life
 from stress.states import command as states
 
 COMMANDS: dict[str, tuple[ModuleType, str]] = {
-    "quick": (tiers, "all of the below in five minutes, a part of each"),
-    "nightly": (tiers, "all of the below as far as it goes: more than an hour"),
+    "quick": (tiers, "a part of each of the below but life and bench, in five minutes"),
+    "nightly": (tiers, "all of the below but bench, as far as it goes: more than an hour and a half"),
     "bench": (bench, "the figures, each beside its peer in one run"),
     "chaos": (chaos, "real processes are killed while an oracle watches"),
     "points": (points, "a kill before and after every durable step"),
@@ -33,15 +33,20 @@ COMMANDS: dict[str, tuple[ModuleType, str]] = {
 }
 
 
-def main() -> int:
-    """Parses the command line and runs one of them."""
+def make_parser() -> argparse.ArgumentParser:
+    """Of all commands."""
     parser = argparse.ArgumentParser(prog="python -m stress", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (module, text) in COMMANDS.items():
-        of_command = commands.add_parser(name, help=text)
+        of_command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         module.add_arguments(of_command)
         of_command.set_defaults(function=module.main)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Parses the command line and runs one of them."""
+    arguments = make_parser().parse_args()
     return int(arguments.function(arguments))
 
 

@@ -5,6 +5,7 @@ it must.
 from __future__ import annotations
 
 import doctest
+import importlib
 import importlib.machinery
 import importlib.util
 import inspect
@@ -125,7 +126,9 @@ def test_every_call_says_what_it_raises_and_costs_with_an_example(name: str, tex
 
 
 @pytest.mark.parametrize(
-    "page", sorted((ROOT / "docs" / "explanation").glob("*.md")), ids=lambda page: page.stem
+    "page",
+    [*sorted((ROOT / "docs" / "explanation").glob("*.md")), ROOT / "docs" / "reliability.md"],
+    ids=lambda page: page.stem,
 )
 def test_tests_that_explanations_name_exist(page: Path) -> None:
     """As `file::test`, as `test` alone, or as a whole file."""
@@ -134,10 +137,25 @@ def test_tests_that_explanations_name_exist(page: Path) -> None:
         assert (ROOT / path).exists(), f"{page.name} names {path}"
         if name:
             assert _defines(ROOT / path, name), f"{page.name} names {name}, which {path} does not have"
-    for name in re.findall(r"`(test_\w+)`", text):
+    for name in re.findall(r"`(test_\w+)(?:\[[^`]*\])?`", text):
         assert any(_defines(one, name) for one in TESTS), (
             f"{page.name} names {name}, and there is no such test"
         )
+
+
+def test_commands_of_the_harness_that_pages_name_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With their options, as the harness itself reads them; a capital letter stands for a number."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    parser = importlib.import_module("stress.__main__").make_parser()
+    found = 0
+    for page in PAGES:
+        for command in re.findall(r"`(?:python -m )?stress ([^`]+)`", page.read_text()):
+            found += 1
+            try:
+                parser.parse_args(re.sub(r"\b[A-Z]\b", "1", command).split())
+            except SystemExit:
+                pytest.fail(f"{page.name} names the command stress {command}")
+    assert found > 30
 
 
 def _defines(file: Path, name: str) -> bool:

@@ -1,7 +1,7 @@
 """The checkpointer: writes checkpoints and verifies the arena while commits go on, from a pinned snapshot.
 
-Owns: nothing that lasts. It writes checkpoint files; only the writer, which it tells about them, names
-one in the manifest (invariant 10).
+Owns: nothing that lasts. It writes files beside the checkpoints; only the writer, which it tells about them,
+renames one and names it in the manifest (invariant 10).
 
 Invariants:
 

@@ -10,6 +10,7 @@ Invariants:
 * SIGINT and SIGHUP are ignored; SIGTERM is the actor's own to handle; exit codes of failures are ≥ 64.
 """
 
+import contextlib
 import logging
 import os
 import select
@@ -92,20 +93,32 @@ class Actor:
         return self._process is not None
 
     def start(self, main: Callable[..., int], arguments: tuple[Any, ...], keep: Collection[int]) -> None:
-        """Forks the actor: ``main(post, *arguments)`` with the descriptors ``keep`` and its mailboxes."""
-        self.bell = EventBell()
-        self.inbox, self.outbox = Mailbox(self._inbox_bell()), Mailbox(self.bell)
-        post = Post(self.inbox, self.outbox, self._supervisor)
+        """Forks the actor: ``main(post, *arguments)`` with the descriptors ``keep`` and its mailboxes.
+
+        OSError: it does not run, and nothing of it is left.
+        """
+        with contextlib.ExitStack() as made:
+            self.bell = made.enter_context(contextlib.closing(EventBell()))
+            inbox_bell = made.enter_context(contextlib.closing(self._inbox_bell()))
+            self.inbox = made.enter_context(contextlib.closing(Mailbox(inbox_bell)))
+            self.outbox = made.enter_context(contextlib.closing(Mailbox(self.bell)))
+            post = Post(self.inbox, self.outbox, self._supervisor)
+            self.started = time.monotonic()
+            self.ready = False
+            context = multiprocess.get_context("fork")
+            process = context.Process(
+                target=_run, args=(self.role, main, post, arguments, {*keep, *post.fds()}), name=self.role
+            )
+            process.start()
+            try:
+                self.pidfd = os.pidfd_open(process.pid)
+            except OSError:
+                process.kill()
+                process.join()
+                raise
+            made.pop_all()
+        self._process, self.pid = process, process.pid
         self.restarts += 1
-        self.started = time.monotonic()
-        self.ready = False
-        context = multiprocess.get_context("fork")
-        self._process = context.Process(
-            target=_run, args=(self.role, main, post, arguments, {*keep, *post.fds()}), name=self.role
-        )
-        self._process.start()
-        self.pid = self._process.pid
-        self.pidfd = os.pidfd_open(self.pid)
         log.info(
             "%s started, pid %d%s", self.role, self.pid, f", restart {self.restarts}" * (self.restarts > 0)
         )

@@ -9,6 +9,8 @@ Invariants:
 * One thread; it sleeps in epoll and wakes for events only.
 * GROUP stays locked as long as this process lives, and no other process has that descriptor.
 * A request to an actor that dies is asked again of its successor; every asker gets an answer.
+* An actor that can't be started again now, for want of memory, descriptors or processes, is started later;
+  the others go on.
 * An arena in which zero-copy views stand is not built in again (rule R4): a fresh segment takes its place,
   under a new attach epoch, and the clients fetch it; the old one lives as long as it is mapped.
 * The group ends only after it has closed its door with no client inside; who comes before that keeps it up.
@@ -48,7 +50,8 @@ POISON_DEATHS: Final = 3
 _STATUS_EVERY: Final = 0.1  # seconds between two words to those who wait for the group to serve
 _FIRST_CLIENT: Final = 10.0  # seconds that a fresh group waits for the opener that started it
 _YOUNG: Final = 1.0  # seconds: a reader that dies before has no luck where it is, and is started again later
-_PAUSE_MAX: Final = 5.0  # seconds until then, at most
+_PAUSE: Final = 0.1  # seconds until then, at first
+_PAUSE_MAX: Final = 5.0  # and at most
 _RETRY: Final = 0.01  # seconds until a full mailbox is tried again
 
 OnReply = Callable[[Message], None]
@@ -315,7 +318,7 @@ class Supervisor:
         if actor.role in self.readers:
             self._reader_died(actor)
         else:
-            self._start(actor.role)
+            self._start_again(actor)
 
     def _reader_died(self, actor: Actor) -> None:
         """It is started again: at once, or after a pause that grows if it always dies young."""
@@ -324,19 +327,20 @@ class Supervisor:
         if deaths == 0:
             self._start_again(actor)
             return
-        pause = min(_PAUSE_MAX, 0.1 * 2 ** min(deaths - 1, 8))
+        pause = min(_PAUSE_MAX, _PAUSE * 2 ** min(deaths - 1, 8))
         self.loop.after(pause, lambda: self._start_again(actor))
 
-    def _start_again(self, actor: Actor) -> None:
+    def _start_again(self, actor: Actor, pause: float = _PAUSE) -> None:
+        """At once, or after a while: /dev/shm may be full, or no descriptor or process to be had now."""
         if self.phase == "ending" or actor.running:
             return
         try:
-            self._own(actor.role)
-        except (errors.ArenaFullError, OSError) as error:  # /dev/shm is full, or no descriptor is left
-            log.warning("%s can't have a lease: %s; tried again in %g s", actor.role, error, _PAUSE_MAX)
-            self.loop.after(_PAUSE_MAX, lambda: self._start_again(actor))
-            return
-        self._start(actor.role)
+            self._start(actor.role)
+        except (errors.ArenaFullError, OSError) as error:
+            if self.phase == "starting":  # nobody is inside: whoever waits at the door starts another group
+                raise
+            log.warning("%s can't be started: %s; tried again in %g s", actor.role, error, pause)
+            self.loop.after(pause, lambda: self._start_again(actor, min(2 * pause, _PAUSE_MAX)))
 
     def reader_sockets(self, wanted: int, passing: list[str]) -> tuple[list[str], list[int]]:
         """(roles, the client's ends of fresh socket pairs): ``wanted`` at most, and none of ``passing``.
@@ -377,7 +381,7 @@ class Supervisor:
         if suspicious and self._deaths[1] >= POISON_DEATHS:
             self._give_up_writing(position)
             return
-        self._start("writer")
+        self._start_again(self.actors["writer"])
 
     def _give_up_writing(self, position: WriterPosition) -> None:
         lsn = position.logged if position.in_flight else position.published + 1
@@ -573,6 +577,9 @@ class Supervisor:
             self._close()
             return
         if not self.is_home_present():
+            return
+        if not self.actors["checkpointer"].running or (forced and not self.actors["writer"].running):
+            self._close_if_alone(forced, {"error": {"message": "an actor can't be started again"}})
             return
         self.requests.checkpoint("shutdown", lambda reply: self._close_if_alone(forced, reply))
 

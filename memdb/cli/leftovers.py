@@ -31,7 +31,7 @@ __all__ = ["Leftover", "collect", "in_directory", "in_shared_memory", "memory_ho
 
 _SHM: Final = "/dev/shm"
 _SEGMENT: Final = re.compile(r"(?:sem\.)?mdb-[0-9a-f]{16}")
-_HALF_WRITTEN: Final = re.compile(r"MANIFEST\.tmp|checkpoints/[0-9]+\.tmp")
+_HALF_WRITTEN: Final = re.compile(r"MANIFEST\.tmp|checkpoints/[0-9]+-[0-9a-f]+\.tmp")
 _STARTED: Final = "engine.log"  # a group writes it first of all, while its starter holds its byte
 
 

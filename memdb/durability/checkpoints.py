@@ -6,11 +6,14 @@ writer does, by naming it in the manifest (invariant 10).
 Invariants:
 
 * A file under its final name was written whole, synced and read back.
+* Only the writer gives and takes final names. Each writing has a file of its own until then: the checkpointer
+  and a writer on its way back (rule L5) may be at the same LSN at once.
 * Nothing of a block is believed before its checksums; blocks are bound to their file by a salt, to their
   place by an index.
 * The work per key is the kernel's; here it is per block of about 1 MiB.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -24,14 +27,16 @@ from typing import Any, Final
 
 from memdb.durability.files import File, Files
 from memdb.durability.manifest import CheckpointEntry
-from memdb.errors import CorruptionError, FormatTooNew
+from memdb.errors import CorruptionError, Error, FormatTooNew
 from memdb.shm import _kernel as kernel
 
 __all__ = [
     "CheckpointHeader",
     "blocks",
+    "discard",
     "entry_of",
     "load",
+    "put_in_place",
     "read_footer",
     "read_header",
     "remove_leftovers",
@@ -48,7 +53,7 @@ _HEADER: Final = struct.Struct("<8sII16sQQQI")  # magic, format, zero, database,
 _FOOTER: Final = struct.Struct("<8sQQQQ16sII")  # magic, lsn, keys, blocks, bytes of blocks, digest, zero, crc
 _BLOCK: Final = struct.Struct("<IIQQII")
 FOOTER_BYTES: Final = _FOOTER.size
-_OURS: Final = re.compile(r"[0-9]{20}\.(ckpt|tmp)")
+_OURS: Final = re.compile(r"[0-9]{20}(\.ckpt|-[0-9a-f]{16}\.tmp)")
 _SHARE: Final = 0.1
 """Part of one core that the writing of a checkpoint takes on a machine of few cores (rule L6)."""
 
@@ -108,30 +113,23 @@ def default_share() -> float:
 
 
 def write(files: Files, reader: kernel.Reader, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes the snapshot of ``reader`` as a checkpoint; the meta that DurableEngine.checkpoint_finished
-    takes.
+    """Writes the snapshot of ``reader`` beside the checkpoints; the meta that
+    DurableEngine.checkpoint_finished takes.
 
-    ``plan``: of DurableEngine.checkpoint_plan (database id, time, share of a core). The file is synced,
-    renamed and read back before this returns. OSError, CorruptionError, SnapshotExpired: nothing is left that
-    counts.
+    ``plan``: of DurableEngine.checkpoint_plan (database id, time, share of a core). The file is synced and
+    read back before this returns; `put_in_place` gives it its name. OSError, CorruptionError,
+    SnapshotExpired: nothing is left.
     """
     header = CheckpointHeader(plan["database"], reader.lsn, secrets.randbits(63) | 1, reader.time_us)
-    beside = f"checkpoints/{reader.lsn:020d}.tmp"
+    beside = _beside(header.lsn, header.salt)
     files.mkdir("checkpoints")
-    file = files.open(beside, write=True, create=True)
     try:
-        footer = _write_blocks(file, reader, header, _Throttle(plan.get("share", 1.0)))
-        file.datasync()
-        read_back = _check_whole(file, beside)
-    finally:
-        file.close()
-    if read_back != footer:
-        raise CorruptionError(
-            "a new checkpoint does not read back as written: the disk is not reliable", beside
-        )
+        footer = _write_whole(files, beside, reader, header, _Throttle(plan.get("share", 1.0)))
+    except Exception:  # it would keep the room that it has taken, on a disk that may be full
+        with contextlib.suppress(OSError):
+            files.unlink(beside)
+        raise
     entry = CheckpointEntry(footer.lsn, footer.keys, footer.size, header.time_us, header.salt, footer.digest)
-    files.rename(beside, entry.path)
-    files.sync_dir("checkpoints")
     return {
         "lsn": entry.lsn,
         "keys": entry.keys,
@@ -143,11 +141,53 @@ def write(files: Files, reader: kernel.Reader, plan: Mapping[str, Any]) -> dict[
     }
 
 
+def put_in_place(files: Files, entry: CheckpointEntry) -> None:
+    """Gives what `write` has written its name, durably; done again, nothing happens. OSError; Error: it has
+    gone."""
+    try:
+        files.rename(_beside(entry.lsn, entry.salt), entry.path)
+    except FileNotFoundError as error:  # a writer that has died since had got so far
+        try:
+            _open_named(files, entry)[0].close()
+        except CorruptionError:  # one that began from disk has deleted what no manifest named
+            raise Error(
+                f"the checkpoint of LSN {entry.lsn} has gone: the writer was started again from disk while "
+                "it was written; take another one"
+            ) from error
+    files.sync_dir("checkpoints")
+
+
+def discard(files: Files, entry: CheckpointEntry) -> None:
+    """Deletes what `write` has written and nobody needs."""
+    files.unlink(_beside(entry.lsn, entry.salt))
+
+
+def _beside(lsn: int, salt: int) -> str:
+    return f"checkpoints/{lsn:020d}-{salt:016x}.tmp"
+
+
 def entry_of(meta: Mapping[str, Any]) -> CheckpointEntry:
     """The manifest's entry for what ``write`` has written."""
     return CheckpointEntry(
         meta["lsn"], meta["keys"], meta["bytes"], meta["time_us"], meta["salt"], bytes(meta["digest"])
     )
+
+
+def _write_whole(
+    files: Files, path: str, reader: kernel.Reader, header: CheckpointHeader, throttle: _Throttle
+) -> CheckpointFooter:
+    file = files.open(path, write=True, create=True)
+    try:
+        footer = _write_blocks(file, reader, header, throttle)
+        file.datasync()
+        read_back = _check_whole(file, path)
+    finally:
+        file.close()
+    if read_back != footer:
+        raise CorruptionError(
+            "a new checkpoint does not read back as written: the disk is not reliable", path
+        )
+    return footer
 
 
 def _write_blocks(

@@ -365,13 +365,19 @@ class DurableEngine(Opening):
         return newest.lsn
 
     def checkpoint_finished(self, meta: dict[str, Any]) -> int:
-        """Makes a written checkpoint count, and retires what this allows; its LSN. LogFailed, OSError."""
+        """Makes a written checkpoint count, and retires what this allows; its LSN. LogFailed, OSError; Error:
+        it has gone."""
         entry = checkpoints.entry_of(meta)
+        self._triggers.said(self._clock.monotonic())  # should it be refused, the next is not far
         self._refuse_failed()
+        newest = self._newest_sound()
+        if entry.lsn <= newest:  # of the way back (rule L5), or this one, named by a writer that died then
+            self._wal.later(lambda: checkpoints.discard(self._files, entry))
+            return newest
         if entry.lsn > self._wal.durable_lsn:
             self.sync()
+        checkpoints.put_in_place(self._files, entry)
         now = self._wal.current
-        self._triggers.said(self._clock.monotonic())  # should the disk refuse it, the next is not far
         self._wal.store(replace(now.with_checkpoint(entry), durable_lsn=max(now.durable_lsn, entry.lsn)))
         self._wal.apply_retention(self._options.keep_checkpoints, self._options.keep_segments)
         self._checkpoint_taken()

@@ -511,6 +511,8 @@ class MemoryFiles(Files):
             self._directories.add(path)
 
     def rename(self, old: str, new: str) -> None:
+        if old not in self._names:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), old)
         self.operation("rename", new)
         self._names[new] = self._names.pop(old)
 

@@ -512,9 +512,10 @@ class SegmentLog:
 
 
 def _retired_checkpoints(files: Files, now: Manifest) -> list[str]:
-    """Checkpoints below the newest that are named no more; what is above may be one that is about to be
-    named."""
+    """Checkpoints below the newest that are named no more, or were never finished; what is above may be one
+    that is about to be named."""
     named = {one.path for one in now.checkpoints}
     newest = max(named, default="")
-    paths = [f"checkpoints/{name}" for name in files.listdir("checkpoints") if name.endswith(".ckpt")]
+    names = files.listdir("checkpoints")
+    paths = [f"checkpoints/{name}" for name in names if name.endswith((".ckpt", ".tmp"))]
     return [path for path in paths if path not in named and path < newest]

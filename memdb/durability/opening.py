@@ -449,7 +449,9 @@ class Opening:
                     self._log.error("the checkpoint is written again: %s", error)
                 else:
                     return entry
-        return checkpoints.entry_of(self._write_checkpoint(self._plan("way back"), generation))
+        entry = checkpoints.entry_of(self._write_checkpoint(self._plan("way back"), generation))
+        checkpoints.put_in_place(self._files, entry)
+        return entry
 
     def _write_checkpoint(self, plan: dict[str, Any], generation: int = 0) -> dict[str, Any]:
         parity = (generation or self.store.generation) & 1

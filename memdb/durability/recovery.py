@@ -301,9 +301,11 @@ def _settle_anew(files: Files, reading: Reading) -> Recovered:
         reader = salvage.snapshot_reader(store)
         try:
             plan = {"database": manifest.database, "time_us": reader.time_us}
-            named.append(checkpoints.entry_of(checkpoints.write(files, reader, plan)))
+            entry = checkpoints.entry_of(checkpoints.write(files, reader, plan))
         finally:
             reader.close()
+        checkpoints.put_in_place(files, entry)
+        named.append(entry)
     after = replace(
         manifest,
         segments=(),

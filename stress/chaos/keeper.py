@@ -2,7 +2,7 @@
 ``python -m stress.chaos.keeper DIRECTORY``.
 
 It says ``B`` right before each call and ``D`` after it, so that a kill can meet the work. Invariant: the only
-errors are those that the state explains: views that stand in compact's way, and Timeout.
+error is one that the state explains: views that stand in compact's way.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 from stress.chaos.operations import DURABLE, VOLATILE, Changes, Model, Operation, digest, moved
 
-__all__ = ["Observation", "Region"]
+__all__ = ["Cleared", "Observation", "Region"]
 
 _KEPT, _DROPPED = 40_000, 20_000
 _CLOCK_NS = 20_000_000
@@ -105,6 +105,7 @@ class Region:
     _first: int = 0  # number of the first entry that is kept
     _seen: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=64))
     _volatile: list[_Write] = field(default_factory=list)
+    _seen_volatile: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=64))
     _durable: list[_Settled] = field(default_factory=list)
     _ttl: dict[int, list[_Write]] = field(default_factory=dict)
 
@@ -263,6 +264,9 @@ class Region:
         if len(counters) > 1 or len(seen.volatile) not in (0, VOLATILE):
             return [f"a commit of {VOLATILE} keys in part: {seen.volatile}"]
         shown = counters.pop() if counters else 0
+        written = bisect_left(self._volatile, shown, key=_write_counter)
+        if shown and (written == len(self._volatile) or self._volatile[written].counter != shown):
+            return [f"commit {shown} of level memory, which was withdrawn or never begun"]
         known = bisect_right(self._durable, seen.begun, key=_settled_at)
         least = next(
             (one.counter for one in reversed(self._durable[:known]) if not _was_lost(one, losses, kills)), 0
@@ -273,13 +277,20 @@ class Region:
             if one.ended is not None and one.ended <= seen.begun and not _could_be_lost(one.ended, losses):
                 least = max(least, one.counter)
                 break
+        for time, counter in self._seen_volatile:
+            if time <= seen.begun and not _could_be_lost(time, losses):
+                least = max(least, counter)
         most = max(most, least)
         if not least <= shown <= most:
             return [f"commit {shown} of level memory, which must be between {least} and {most}"]
+        self._seen_volatile.append((seen.ended, shown))
         return []
 
     def _judge_ttl(self, seen: Observation) -> list[str]:
-        wrong = []
+        wrong = [
+            f"ttl {slot} shows {seen.ttl[slot]}, and was never written"
+            for slot in seen.ttl.keys() - self._ttl.keys()
+        ]
         for slot, writes in self._ttl.items():
             shown = seen.ttl.get(slot)
             known = bisect_right(writes, seen.ended, key=_write_begun)
@@ -287,9 +298,11 @@ class Region:
             done = [one for one in may if one.ended is not None and one.ended <= seen.begun]
             newest = done[-1] if done else None
             if shown is None:
-                if newest is not None and newest is may[-1] and seen.ended < newest.begun + newest.lives:
-                    left = (newest.begun + newest.lives - seen.ended) / 1e9
-                    wrong.append(f"ttl {slot}: {newest.counter} is gone {left:.3f} s before its time")
+                if newest is not None:  # it is there, or what lies open behind it, while all of them live
+                    until = min(one.begun + one.lives for one in may[len(done) - 1 :])
+                    if seen.ended < until:
+                        left = (until - seen.ended) / 1e9
+                        wrong.append(f"ttl {slot}: {newest.counter} is gone {left:.3f} s before its time")
                 continue
             one = next((one for one in may if one.counter == shown), None)
             if one is None or (newest is not None and one.counter < newest.counter):
@@ -298,6 +311,28 @@ class Region:
                 late = (seen.tick - one.ended - one.lives) / 1e9
                 wrong.append(f"ttl {slot}: {shown} is there {late:.3f} s after its time")
         return wrong
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """The region of a dead client that was deleted in one transaction between ``begun`` and ``ended``."""
+
+    region: Region
+    begun: int
+    ended: int
+
+    def can_judge(self, observation: Observation) -> bool:
+        """All is known of it."""
+        return True
+
+    def judge(self, seen: Observation, losses: list[tuple[int, int]], kills: Sequence[int] = ()) -> list[str]:
+        """What is wrong with an observation: before it was cleared as ever, and nothing of it afterwards."""
+        is_there = bool(seen.model or seen.volatile or seen.ttl)
+        if is_there and seen.begun > self.ended:
+            return [f"{seen.reader} sees client {self.region.client}, which was cleared away: {seen}"]
+        if not is_there and seen.ended >= self.begun:
+            return []
+        return self.region.judge(seen, losses, kills)
 
 
 def _ended(entry: _Entry) -> int:
@@ -310,6 +345,10 @@ def _begun(entry: _Entry) -> int:
 
 def _write_begun(write: _Write) -> int:
     return write.begun
+
+
+def _write_counter(write: _Write) -> int:
+    return write.counter
 
 
 def _settled_at(one: _Settled) -> int:

@@ -30,8 +30,9 @@ from stress.chaos.group import actors, is_gone, kill, kill_process_group
 __all__ = ["PHASES", "Database", "Phase", "Violation"]
 
 _SECTOR = 512
-_REFUSED = (memdb.LogFailed, memdb.ReadOnlyError, memdb.OutcomeUnknown)
-"""What a write may meet while the log has failed; the second if a new one was begun before it asked why."""
+_REFUSED = (memdb.LogFailed, memdb.ReadOnlyError)
+"""What a write may meet while the log has failed; the second if a new one was begun before it asked why. It
+is not done; only what meets OutcomeUnknown may be."""
 _TORN = b"a commit that a power cut tears " * 80
 
 
@@ -118,7 +119,7 @@ class Database:
             peer.close()
 
     def set(self, key: str, level: str, value: object = None) -> None:
-        """One commit, acknowledged or (if it meets an error that says so) open."""
+        """One commit: acknowledged, refused and certainly not done, or open (unknown, or its client died)."""
         self.counter += 1
         new = self.counter if value is None else value
         before = self.expected.get(key, {None})
@@ -126,8 +127,10 @@ class Database:
         try:
             if self.call("set", key, new, durability=level) is not None:
                 self.expected[key] = {new}
-        except _REFUSED:
+        except memdb.OutcomeUnknown:
             pass
+        except _REFUSED:
+            self.expected[key] = before
 
     def look(self) -> None:
         """Everything that is stored, against what must be; and ``check``."""
@@ -287,7 +290,7 @@ def _wait_for_way_back(database: Database) -> None:
         try:
             if database.call("set", "way back", 1) is not None:
                 break
-        except _REFUSED:
+        except (*_REFUSED, memdb.OutcomeUnknown):
             continue
     database.expected["way back"] = {1}
 

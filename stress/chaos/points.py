@@ -159,7 +159,12 @@ class Lane:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `points`."""
-    parser.add_argument("--tier", choices=("quick", "nightly"), default="quick", help="default: quick")
+    parser.add_argument(
+        "--tier",
+        choices=("quick", "nightly"),
+        default="quick",
+        help="each label twice (default), or its first five hits in each phase",
+    )
     parser.add_argument("--seed", type=int, default=None, help="of all choices; printed")
     parser.add_argument("--phase", help="only the points of this phase")
     parser.add_argument("--label", help="only the points at this label")

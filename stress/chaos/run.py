@@ -36,7 +36,7 @@ from stress.chaos.operations import (
     open_database,
     tick_ns,
 )
-from stress.chaos.oracle import Observation, Region
+from stress.chaos.oracle import Cleared, Observation, Region
 from stress.chaos.reader import PROBED
 from stress.chaos.watch import Watch
 
@@ -49,6 +49,8 @@ _ANSWER_SECONDS = 120.0
 _HASTY_SECONDS = 0.25
 _RETIRED = 8
 """So many regions of dead clients are verified and cleared away within a round, too."""
+_CLEARED = 32
+"""So many regions that were cleared away are remembered, for what readers tell late."""
 _FOREVER = 1 << 62
 
 
@@ -64,6 +66,7 @@ class Chaos:
         self._losses: list[tuple[int, int]] = []
         self._retired: list[Writer] = []
         self._waiting: list[tuple[int, Observation]] = []
+        self._cleared: dict[int, Cleared] = {}
         self._tally = 0
         self.members: list[Member] = []
         self.regions: list[Region] = []
@@ -241,11 +244,12 @@ class Chaos:
                     self._waiting += member.waiting
                     self.pauses.take(member.slots)
                     member.waiting, member.slots = [], []
-            waiting, self._waiting = self._waiting, []
+            # In their order in time: what one has shown binds the later ones.
+            waiting, self._waiting = sorted(self._waiting, key=lambda one: one[1].ended), []
             for client, seen in waiting:
-                region = regions.get(client)
+                region = regions.get(client) or self._cleared.get(client)
                 if region is None:
-                    continue  # it was cleared away, and judged by the run itself before
+                    continue  # it was cleared away long ago, and judged by the run itself before
                 if not to_the_end and not region.can_judge(seen):
                     self._waiting.append((client, seen))
                     continue
@@ -334,7 +338,12 @@ class Chaos:
                 tx[sum_key] = tx.get(sum_key, 0) + tx.get(key_of(client, "x", 0), 0)
                 tx.delete_range(prefix=("c", client))
 
+            begun = monotonic_ns()
             database.transact(change, retries=10_000, durability="full")
+            with self._lock:
+                self._cleared[region.client] = Cleared(region, begun, monotonic_ns())
+                for client in list(self._cleared)[:-_CLEARED]:
+                    del self._cleared[client]
             self.violations += region.violations
             self.totals += {
                 "clients": 1,

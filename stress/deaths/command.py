@@ -31,8 +31,11 @@ SIZES = {"quick": (200, 24, 2, 0.15), "nightly": (20_000, 1000, 20, 2.0)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tier", choices=sorted(SIZES), default="quick")
-    parser.add_argument("--seed", type=int, default=None)
+    """The command line."""
+    parser.add_argument(
+        "--tier", choices=sorted(SIZES), default="quick", help="hundreds of deaths (default), or 20,000"
+    )
+    parser.add_argument("--seed", type=int, default=None, help="of all choices; printed")
     parser.set_defaults(function=main)
 
 

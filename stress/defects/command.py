@@ -104,7 +104,7 @@ def chosen(names: Sequence[str], quick: bool) -> tuple[Defect, ...]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `defects`."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="these only (default: all)")
-    parser.add_argument("--quick", action="store_true", help="ten that need no build, within a minute")
+    parser.add_argument("--quick", action="store_true", help="those that need no build, within a minute")
     parser.add_argument(
         "--list", action="store_true", help="names them, what each breaks and what catches it"
     )

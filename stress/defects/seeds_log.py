@@ -353,11 +353,28 @@ SEEDS = (
         (
             Change(
                 _CHECKPOINTS,
-                "        read_back = _check_whole(file, beside)\n",
+                "        read_back = _check_whole(file, path)\n",
                 "        read_back = footer\n",
             ),
         ),
         (_DURABLE + "test_a_checkpoint_that_does_not_read_back_does_not_count",),
+    ),
+    Defect(
+        "overtaken-checkpoint-named",
+        "rule L5: a checkpoint that the way back has overtaken is not named",
+        (Change(_ENGINE, "        if entry.lsn <= newest:", "        if entry.lsn == -1:"),),
+        (
+            "pytest tests/durability/test_two_checkpoints.py::test_one_that_the_way_back_has_overtaken_is_not_named",
+        ),
+    ),
+    Defect(
+        "writings-share-a-file",
+        "rule L5: nobody takes the place of the way back's checkpoint",
+        (Change(_CHECKPOINTS, '-{salt:016x}.tmp"', '-{0:016x}.tmp"'),),
+        (
+            "pytest tests/durability/test_two_checkpoints.py"
+            "::test_a_checkpointer_at_the_lsn_of_the_way_back_takes_nothing_from_it",
+        ),
     ),
     Defect(
         "copy-keeps-its-identity",

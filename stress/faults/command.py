@@ -1,8 +1,8 @@
 """`python -m stress faults [--tier quick|nightly] [--seed N]`: faults at every call, and who notices what.
 
 Owns: what each tier does, the figures, the exit code. The parts: calls of the file seam in process
-(calls.py), real processes under the shim (processes.py), and file systems that really are full, with limits
-of descriptors (confined.py). The kernel's allocations are `dev/ctest test_exhaustion`.
+(calls.py), real processes under the shim (processes.py), file systems that really are full, with limits
+of descriptors (confined.py), and the kernel's allocations (tests/c/test_exhaustion.c), which CI has run.
 
 A fault is named by its call, and calls are numbered, so the text of a failure repeats it.
 """
@@ -12,6 +12,9 @@ from __future__ import annotations
 import argparse
 import logging
 import random
+import re
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,12 +33,14 @@ class Tier:
     calls: int | None
     processes: int | None
     programs: tuple[str, ...] | None
+    allocations: bool
 
 
 TIERS = {
-    "quick": Tier(40, 1, ("full disk: log",)),
-    "nightly": Tier(None, None, None),
+    "quick": Tier(40, 1, ("full disk: log",), False),
+    "nightly": Tier(None, None, None, True),
 }
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
@@ -66,11 +71,27 @@ def _work(name: str, wanted: str, outcomes: Iterator[tuple[str, str | None]]) ->
     return tally
 
 
+def _allocations() -> Iterator[tuple[str, str | None]]:
+    """Each allocation of the kernel's program fails in turn, once and for good, under a sanitizer."""
+    command = [str(_ROOT / "dev" / "ctest"), "test_exhaustion", "asan"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = re.search(r"^exhaustion: .*", done.stdout, re.MULTILINE)
+    what = told[0] if told else "exhaustion"
+    print(what, flush=True)
+    yield what, None if done.returncode == 0 and told else (done.stdout + done.stderr)[-2000:]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
-    parser.add_argument("--tier", choices=sorted(TIERS), default="quick")
+    parser.add_argument(
+        "--tier", choices=sorted(TIERS), default="quick", help="quick (default): a few; nightly: every fault"
+    )
     parser.add_argument("--seed", type=int, default=None, help="which faults the quick tier draws")
-    parser.add_argument("--only", choices=["calls", "processes", "programs"], help="one part alone")
+    parser.add_argument(
+        "--only",
+        choices=["calls", "processes", "programs", "allocations"],
+        help="one part alone; the last is nightly's",
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -93,6 +114,11 @@ def main(arguments: argparse.Namespace) -> int:
             "full file systems, descriptors", "all", confined.run_all(place, tier.programs)
         ),
     }
+    if tier.allocations:
+        parts["allocations"] = lambda place: _work("the kernel's allocations", "all", _allocations())
+    if arguments.only not in (None, *parts):
+        print(f"{arguments.only} is no part of the tier {arguments.tier}", file=sys.stderr)
+        return 2
     tallies = []
     with tempfile.TemporaryDirectory(prefix="memdb-faults-") as place:
         for name, part in parts.items():

@@ -5,7 +5,8 @@ Owns: the workload and the lines of its file. Invariants:
 
 * One line is one ``write``, so that a kill leaves whole lines, and what was written outlives the writer.
 * Before anything is sent that may change the database, the file says what it is (``P``); afterwards, what
-  became of it (``E``). An operation of which only the first is there died under way.
+  became of it (``E``). An operation of which only the first is there died under way; only OutcomeUnknown
+  leaves one open, until it is settled: whatever else is raised, it was not done.
 * It ends when its stdin is closed, or by SIGKILL at any instruction.
 """
 
@@ -32,6 +33,7 @@ _FULL = 40
 """Items of a list, after which all go over to other lists, registers and counters: none gets long."""
 _LISTS, _REGISTERS, _COUNTERS, _THINGS = 4, 2, 2, 40
 _HASTY_SECONDS = 5.0
+_ABOVE_ALL = 1 << 62
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 Step = list[Any]
 
@@ -105,6 +107,9 @@ class Client:
         except memdb.Timeout:
             self._end("not done")
             return None
+        except memdb.OpenTimeout:
+            self._end("not done")
+            raise
         except memdb.OutcomeUnknown as error:
             self._end(self._settle(error), settled=1)
             return None
@@ -113,16 +118,30 @@ class Client:
         return answers
 
     def _end(self, outcome: str, *, ended: int = 0, answers: Any = None, **more: Any) -> None:
-        line = {"E": self._number, "e": ended or monotonic_ns(), "o": outcome, "high": self._db.lsn, **more}
+        line = {"E": self._number, "e": ended or monotonic_ns(), "o": outcome, "high": self._high(), **more}
         if answers is not None:
             line["a"] = answers
         self._say(line)
         self._say_who()
 
+    def _high(self) -> int:
+        """What is published now. Where no group could be joined in time to say it, above all: that it was
+        acknowledged has to be written down all the same."""
+        try:
+            return self._db.lsn
+        except (memdb.Timeout, memdb.OpenTimeout):
+            return _ABOVE_ALL
+
+    def _outcome(self, id: bytes) -> bool | None:
+        try:
+            return self._db.outcome(id)
+        except (memdb.Timeout, memdb.OpenTimeout):  # no group to be asked in a hasty client's time
+            return None
+
     def _settle(self, error: memdb.OutcomeUnknown) -> str:
         assert error.id is not None
         until = monotonic() + _SETTLE_SECONDS
-        while (done := self._db.outcome(error.id)) is None:
+        while (done := self._outcome(error.id)) is None:
             if monotonic() > until:
                 raise error
             self._pause.wait(0.003)  # it is a question that is asked again, not a wait for an event
@@ -259,6 +278,9 @@ class Client:
             self._end("conflict")
         except memdb.Timeout:
             self._end("not done")
+        except memdb.OpenTimeout:
+            self._end("not done")
+            raise
         except memdb.OutcomeUnknown as error:
             self._end(self._settle(error), settled=1)
         else:

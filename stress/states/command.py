@@ -188,8 +188,10 @@ class Run:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("--tier", choices=sorted(TIERS), default="quick")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--tier", choices=sorted(TIERS), default="quick", help="5,000 states (default), or 200,000"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="which workloads and states (default 1)")
     parser.add_argument("--first", action="store_true", help="ends at the first violation")
     parser.add_argument(
         "--evidence", type=Path, help="where failing states are kept (default: a new directory)"

@@ -1,5 +1,6 @@
-"""A /dev/shm that is really full (a tmpfs of some MB in a name space of its own), when a group is made and
-when it grows: an error that names it, never a SIGBUS, and it goes on when there is room."""
+"""A /dev/shm that is really full (a tmpfs of some MB in a name space of its own), when a group is made, when
+it grows, and when one of its actors dies: an error that names it, never a SIGBUS, and it goes on when there
+is room."""
 
 from pathlib import Path
 
@@ -58,9 +59,44 @@ with memdb.open(place + "/data", linger=0, max_memory="256MiB", timeout=20) as d
 print("ok", n)
 """
 
+DEATH = """
+import os, signal, sys, time, memdb, psutil
+place = sys.argv[1]
+db = memdb.open(place + "/data", linger=0, max_memory="8MiB", timeout=20)
+db["a"] = 1
+group = {role: process.pid for role, process in db.info().processes.items()}
+for role in ("reaper", "checkpointer", "writer"):
+    with open("/dev/shm/others", "wb", buffering=0) as others:
+        try:
+            while others.write(bytes(4096)) == 4096:
+                pass
+        except OSError:
+            pass
+    db.delete("b", durability="memory")
+    os.kill(group[role], signal.SIGKILL)
+    dead = psutil.Process(group[role])
+    while dead.is_running() and dead.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    time.sleep(0.3)  # so that a start has been refused
+    assert psutil.pid_exists(group["supervisor"]), f"the death of the {role} ended the group"
+    assert db["a"] == 1
+    os.unlink("/dev/shm/others")
+    db["b"] = role
+    db.checkpoint()
+    now = {role: process.pid for role, process in db.info().processes.items()}
+    assert now[role] != group[role]
+    assert {one: pid for one, pid in now.items() if one != role} == {
+        one: pid for one, pid in group.items() if one != role}, "somebody else died"
+    group = now
+assert dict(db) == {"a": 1, "b": "writer"}
+db.close()
+print("ok")
+"""
 
-@pytest.mark.parametrize("what", ["create", "grow"])
+
+@pytest.mark.parametrize("what", ["create", "grow", "death"])
 def test_a_full_shm(what: str, tmp_path: Path) -> None:
-    done = run_confined({"create": CREATE, "grow": GROW}[what], {"/dev/shm": "16m"}, tmp_path, 2900)
+    code = {"create": CREATE, "grow": GROW, "death": DEATH}[what]
+    done = run_confined(code, {"/dev/shm": "16m"}, tmp_path, 2900)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("ok")

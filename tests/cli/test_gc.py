@@ -99,7 +99,7 @@ def test_names_that_are_not_ours(cli: Run, runtime: Path) -> None:
 
 
 def _litter(place: Path) -> list[Path]:
-    litter = [place / "MANIFEST.tmp", place / "checkpoints" / f"{7:020d}.tmp"]
+    litter = [place / "MANIFEST.tmp", place / "checkpoints" / f"{7:020d}-{8:016x}.tmp"]
     for path in litter:
         path.write_bytes(b"half")
     return litter

@@ -18,7 +18,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from durability.faulty import SHORT, Call, Disk, Fault
+from durability.faulty import DELAY, DELAY_SECONDS, SHORT, Call, Disk, Fault
 from durability.rig import Machine, key, options
 
 from memdb import errors
@@ -97,6 +97,7 @@ class Story:
         self.machine = Machine(disk.watch(MemoryFiles()), options(keep_checkpoints=2, keep_segments=0))
         self.told: list[errors.Error | OSError] = []
         self.started = False
+        disk.delay = lambda: self.machine.clock.advance(DELAY_SECONDS)
 
     # ---------------------------------------------------------------------------------------- the workload
 
@@ -388,8 +389,8 @@ def play(fault: Fault | None, *, broken_log: bool = False) -> Story:
     )  # marks come by time: calls may be fewer
     if fault is not None and reached and not story.disk.struck:
         raise Violation(f"{fault} was not hit")
-    if fault is not None and fault.code == SHORT and story.told and not broken_log:
-        raise Violation(f"{fault}: a short write is no error, but {story.told[0]!r}")
+    if fault is not None and fault.code in (SHORT, DELAY) and story.told and not broken_log:
+        raise Violation(f"{fault} is no error, but {story.told[0]!r}")
     return story
 
 

@@ -7,15 +7,16 @@ errors a kind of call knows. Nothing here judges.
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from memdb.durability.files import MemoryFiles
 
-__all__ = ["SHORT", "Call", "Disk", "Fault", "faults_at"]
+__all__ = ["DELAY", "DELAY_SECONDS", "SHORT", "Call", "Disk", "Fault", "faults_at"]
 
-SHORT = -1
-"""In the place of an errno: a write that takes only a part."""
+SHORT, DELAY = -1, -2
+"""In the place of an errno: a write that takes only a part; a call that succeeds after DELAY_SECONDS."""
+DELAY_SECONDS = 5.0
 _KINDS = {"pwrite": "write", "datasync": "sync", "sync_dir": "syncdir", "pread": "read", "listdir": "list"}
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _CHANGES = (errno.EIO, *_FULL, errno.EROFS)
@@ -65,7 +66,7 @@ class Fault:
     label: str = ""
 
     def __str__(self) -> str:
-        what = "short write" if self.code == SHORT else errno.errorcode[self.code]
+        what = {SHORT: "short write", DELAY: "delay"}.get(self.code) or errno.errorcode[self.code]
         return f"{what} at call {self.at} ({self.label}), {'sticky' if self.sticky else 'once'}"
 
     def hits(self, number: int, call: Call, first: Call | None) -> bool:
@@ -83,7 +84,7 @@ class Fault:
 
 def faults_at(number: int, call: Call) -> Iterator[Fault]:
     """Everything that may go wrong there."""
-    for code in _ERRORS[call.kind]:
+    for code in (*_ERRORS[call.kind], DELAY):
         for sticky in (False, True):
             yield Fault(number, code, sticky, call.label)
 
@@ -100,6 +101,8 @@ class Disk:
     """The paths that were hit."""
     until: int = 0
     """How many calls there were before it was lifted."""
+    delay: Callable[[], None] | None = None
+    """Lets the time of a slow call go by."""
     _short: bool = False
 
     @property
@@ -129,6 +132,10 @@ class Disk:
         self.names.add(path)
         if fault.code == SHORT:
             self._short = True
+            return
+        if fault.code == DELAY:
+            assert self.delay is not None
+            self.delay()
             return
         raise OSError(fault.code, os.strerror(fault.code), path)
 

@@ -4,7 +4,8 @@ Owns: the match of a write-ahead log with what clients said they did. A client d
 so its records come in the order of its operations; a record has to hold what the operation wrote.
 
 Invariants that it checks: one request of a client is in the log once; a record is somebody's operation, and
-the next one of that client; what was acknowledged is there, at the LSN that the client was told.
+the next one of that client; what was acknowledged with an LSN is there, at that LSN. (Of a call,
+which has none, the exact checker says it.)
 """
 
 from __future__ import annotations
@@ -43,9 +44,12 @@ def attribute(
     order of the log.
     """
     waiting: dict[int, deque[Operation]] = {}
+    missing: dict[int, Operation] = {}
     for operation in sorted(operations, key=lambda one: one.number):
         if _may_be_logged(operation):
             waiting.setdefault(operation.client, deque()).append(operation)
+            if operation.outcome == "ok" and operation.lsn is not None and has_effect(operation):
+                missing[id(operation)] = operation
     wrong: list[str] = []
     known = dict(owners)
     requests: dict[tuple[str, int], int] = {}
@@ -69,6 +73,9 @@ def attribute(
         if found.lsn not in (None, record.lsn):
             wrong.append(f"{found.name} was told LSN {found.lsn}, and the log has {record.lsn}")
         found.lsn = record.lsn
+        missing.pop(id(found), None)
+    for one in missing.values():
+        wrong.append(f"{one.name} was acknowledged at LSN {one.lsn}, and the log does not have it")
     return wrong
 
 

@@ -46,6 +46,17 @@ def test_what_is_not_in_the_log_gets_no_lsn() -> None:
     assert [one.lsn for one in history] == [None, 1]
 
 
+def test_a_transaction_that_was_acknowledged_and_is_not_in_the_log() -> None:
+    """Later commits cover it: no read shows that it is lost."""
+    history = [done(1, 1, ["set", "a", "x"], lsn=1), done(1, 2, ["set", "a", "y"], lsn=2)]
+    (violation,) = attribute([Record(2, "one", 2, [("set", "a", "y")])], history, OWNERS)
+    assert "acknowledged at LSN 1" in violation
+    (violation,) = attribute([Record(1, "one", 1, [("set", "a", "x")])], history, OWNERS)
+    assert "acknowledged at LSN 2" in violation
+    read = done(1, 3, ["get", "a", "y"], ["delete", "b", False], lsn=3)
+    assert attribute([], [read], OWNERS) == []
+
+
 def test_a_request_twice_in_the_log() -> None:
     twice = [Record(lsn, "one", 1, [("set", "a", "x")]) for lsn in (1, 2)]
     (violation,) = attribute(twice, [done(1, 1, ["set", "a", "x"])], OWNERS)
