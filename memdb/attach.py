@@ -284,6 +284,8 @@ class Attachment:
         try:
             status = os.stat(self.path)
         except OSError as error:
+            if self.memory_only:
+                raise place.memory_ended(self.path) from error
             raise errors.NotADatabase(
                 f"the directory {self.path} was removed; put it back (the engine was ended by this), or open "
                 "another one",
@@ -329,10 +331,7 @@ class Attachment:
 
     def _start(self, patience: Patience) -> bool:
         if self.memory_only and self.group_id:
-            raise errors.EngineDied(
-                f"the engine of the memory-only database {self.path} has ended, and its data with it; open "
-                "a new one"
-            )
+            raise place.memory_ended(self.path)
         explicit, logged = self._asked
         options = self._start_options or EngineOptions.from_explicit(explicit, logged=logged)
         try:

@@ -237,7 +237,20 @@ def test_in_memory_only() -> None:
         assert [
             one for one in Path(place).rglob("*") if one.suffix in (".log", ".ckpt") and "wal" in one.parts
         ] == []
+        pickled = pickle.dumps(db)
     assert not Path(place).exists()
+    with pytest.raises(memdb.EngineDied, match=r"memory-only .* open a new one"):
+        pickle.loads(pickled)
+    assert not Path(place).exists()
+
+
+def test_a_memory_only_database_that_was_stopped_says_so() -> None:
+    with memdb.open(max_memory="16MiB") as db:
+        db._attachment.stop()
+        assert not Path(db.path).exists()
+        with pytest.raises(memdb.EngineDied, match="memory-only") as caught:
+            db["a"] = 1
+        assert "put it back" not in str(caught.value)
 
 
 def test_info_is_typed_and_printable(db: memdb.Database, data: Path) -> None:
