@@ -264,6 +264,39 @@ def test_levels_and_transactions_exclude_each_other(engine: memdb.Database, peop
         people.insert({"_id": 2}, tx=tx, durability="os")
     with pytest.raises(TypeError, match="Transaction"):
         people.insert({"_id": 2}, tx=engine)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="Transaction"):
+        engine.create_collection("another", tx=engine)  # type: ignore[arg-type]
+    with engine.transaction() as tx, pytest.raises(ValueError, match="durability"):
+        people.create_index("name", tx=tx, durability="os")
+
+
+def test_each_write_is_acknowledged_at_its_level(engine: memdb.Database, people: Collection) -> None:
+    made = f"{people.name}, made"
+    people.insert({"_id": 1, "name": "Ada"})
+    for write in (
+        lambda: engine.create_collection(made, durability="full"),
+        lambda: engine.rename_collection(made, f"{made} again", durability="full"),
+        lambda: engine.drop_collection(f"{made} again", durability="full"),
+        lambda: people.create_index("name", durability="full"),
+        lambda: people.drop_index("name", durability="full"),
+        lambda: people.delete(1, durability="full"),
+    ):
+        before = engine.lsn
+        write()
+        assert engine.durable_lsn > before
+
+
+def test_each_call_can_be_part_of_a_transaction(engine: memdb.Database, people: Collection) -> None:
+    people.create_index("age")
+    with engine.transaction() as tx:
+        eve = people.insert({"name": "Eve", "age": 30}, tx=tx)
+        age = people.index("age")
+        assert age.get(30) is None and age.get(30, tx=tx) == eve
+        assert age.find(30, tx=tx).to_list() == age.range(20, 40, tx=tx).to_list() == [eve]
+        assert people.index("age", tx=tx).get(30) == tx.collection(people.name).index("age").get(30) == eve
+        with engine.transaction() as other, pytest.raises(ValueError, match="another transaction"):
+            people.index("age", tx=tx).get(30, tx=other)
+    assert age.get(30) == eve
 
 
 @pytest.mark.parametrize(
