@@ -47,15 +47,20 @@ def written(
     durability: "Level | None",
 ) -> R:
     """Runs *work* in the transaction given, or in one of its own, which is acknowledged at *durability*."""
+
+    def allowed(tx: Transaction) -> R:
+        tx.delete_many(())  # a handle that may not write is refused, also where nothing would change
+        return work(tx)
+
     inside = checked(tx)
     if inside is None:
         assert db is not None
-        return db.transact(work, retries=RETRIES, durability=durability)
+        return db.transact(allowed, retries=RETRIES, durability=durability)
     if durability is not None:
         raise ValueError(
             "durability is the transaction's: db.transaction(durability=...), and not each call's"
         )
-    return work(inside)
+    return allowed(inside)
 
 
 class Adapter(Protocol[T_co]):

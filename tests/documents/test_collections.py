@@ -343,6 +343,7 @@ def test_bad_input_is_refused_and_nothing_is_done(people: Collection, call: Any,
 
 def test_a_read_only_handle_reads_and_does_not_write(engine: memdb.Database, people: Collection) -> None:
     people.insert({"_id": 1})
+    people.create_index("there")
     with memdb.open(engine.path, readonly=True) as other:
         same = other.collection(people.name)
         assert same.get(1) == {"_id": 1}
@@ -352,6 +353,16 @@ def test_a_read_only_handle_reads_and_does_not_write(engine: memdb.Database, peo
             lambda: same.create_index("a"),
             lambda: other.create_collection("b"),
             lambda: other.drop_collection(people.name),
+            # Also where nothing would change.
+            lambda: same.update(2, {"a": 1}),
+            lambda: same.replace(2, {"a": 1}),
+            lambda: same.delete(2),
+            lambda: same.create_index("there"),
+            lambda: same.drop_index("a"),
+            lambda: other.collection("nowhere").delete_where({}),
+            lambda: other.drop_collection("nowhere"),
+            lambda: other.rename_collection("nowhere", "elsewhere"),
+            lambda: other.transact(lambda tx: same.update(2, {"a": 1}, tx=tx)),
         ):
             with pytest.raises(memdb.ReadOnlyError):
                 call()
