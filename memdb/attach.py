@@ -44,6 +44,7 @@ _REVOKED: Final = 3  # the state of a reader slot
 _CLOSE_WAIT: Final = 30.0  # seconds that the last close waits for an engine with linger=0 to end
 _REFUSED_WAIT: Final = 5.0  # seconds for the end of a group that could not begin to serve
 _READERS_WAIT: Final = 1.0  # seconds for sockets to readers
+_GROUPS_ASKED: Final = 10  # that may end before they have answered one question
 
 _registry: dict[tuple[int, int], "Attachment"] = {}
 _registry_lock = threading.Lock()
@@ -514,8 +515,10 @@ class Attachment:
         """Asks the engine one control operation, over a connection of its own; attaches anew if need be.
 
         ``timeout``: seconds for the answer; ``patience``: seconds without progress of the group; with neither
-        it waits as long as the group lives. Raises what the engine answers, Timeout, EngineDied.
+        it waits as long as the group lives. Raises what the engine answers, Timeout, EngineDied; that also
+        where groups have ended over the question itself.
         """
+        groups = set[bytes]()
         while True:
             if self._stale or not self.group_alive():
                 self.reattach(time.monotonic() + self._handle.open_timeout)
@@ -537,6 +540,13 @@ class Attachment:
                 if time.monotonic() > deadline:
                     raise
                 self._wait_for_end(time.monotonic() + 1.0)
+                groups.add(self.group_id)
+                if len(groups) == _GROUPS_ASKED:
+                    raise errors.EngineDied(
+                        f"the engine of {self.path} has ended {len(groups)} times while it was asked {op!r}: "
+                        "engine.log there says why; it is not asked again",
+                        log_file=os.path.join(self.path, "engine.log"),
+                    ) from None
 
     def reader_sockets(self, wanted: int, passing: list[str]) -> list[tuple[str, socket.socket]]:
         """Fresh sockets to ``wanted`` readers of the pool at most, but none of ``passing``; what can't be

@@ -429,6 +429,27 @@ except Exception as error:
     subprocess.run(["rm", "-r", home], check=True)
 
 
+# ------------------------------------------------------------------------------------------------- questions
+
+
+def test_a_question_that_ends_each_group_has_an_end(
+    place: Path, opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attachment, asked = opener(), list[bytes]()
+    monkeypatch.setattr("memdb.attach._GROUPS_ASKED", 2)
+
+    def deadly(*_: object) -> dict[str, object]:
+        assert len(asked) < 5, "asked for ever"
+        asked.append(attachment.group_id)
+        signal_all(processes_of(place), signal.SIGKILL)
+        raise wire.Disconnected("the other side closed the connection")
+
+    monkeypatch.setattr(attachment, "_ask", deadly)
+    with pytest.raises(errors.EngineDied, match="2 times while it was asked 'info'") as caught:
+        attachment.control("info")
+    assert len(set(asked)) == len(asked) == 2 and caught.value.log_file == str(place / "engine.log")
+
+
 # ------------------------------------------------------------------------------------------------- interrupts
 
 
