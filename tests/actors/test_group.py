@@ -436,7 +436,7 @@ def test_a_question_that_ends_each_group_has_an_end(
     place: Path, opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attachment, asked = opener(), list[bytes]()
-    monkeypatch.setattr("memdb.attach._GROUPS_ASKED", 2)
+    monkeypatch.setattr("memdb.attach._ASKED_MOST", 2)
 
     def deadly(*_: object) -> dict[str, object]:
         assert len(asked) < 5, "asked for ever"
@@ -448,6 +448,8 @@ def test_a_question_that_ends_each_group_has_an_end(
     with pytest.raises(errors.EngineDied, match="2 times while it was asked 'info'") as caught:
         attachment.control("info")
     assert len(set(asked)) == len(asked) == 2 and caught.value.log_file == str(place / "engine.log")
+    with pytest.raises(errors.Timeout, match="not answered 'info'"):
+        attachment.control("info", timeout=0.0)
 
 
 # ------------------------------------------------------------------------------------------------- interrupts
