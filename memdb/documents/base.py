@@ -33,10 +33,17 @@ T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
 
 
-def checked(tx: Transaction | None) -> Transaction | None:
-    """What was given as ``tx=``. Raises TypeError."""
-    if tx is not None and not isinstance(tx, Transaction):
+def checked(tx: Transaction | None, db: "Database | None") -> Transaction | None:
+    """What was given as ``tx=`` to a call of *db*. Raises TypeError, and ValueError for one of another
+    database."""
+    if tx is None:
+        return None
+    if not isinstance(tx, Transaction):
         raise TypeError(f"tx must be a Transaction, from db.transaction(), not {type(tx).__name__}")
+    if db is not None and tx._path != db.path:
+        raise ValueError(
+            f"tx is a transaction of {tx._path}, and this is {db.path}: begin one of this database"
+        )
     return tx
 
 
@@ -52,7 +59,7 @@ def written(
         tx.delete_many(())  # a handle that may not write is refused, also where nothing would change
         return work(tx)
 
-    inside = checked(tx)
+    inside = checked(tx, db)
     if inside is None:
         assert db is not None
         return db.transact(allowed, retries=RETRIES, durability=durability)
@@ -112,7 +119,7 @@ class Base(Generic[T]):
     # ---- where a call happens
 
     def _within(self, tx: Transaction | None) -> Transaction | None:
-        if checked(tx) is None:
+        if checked(tx, self._db) is None:
             return self._tx
         if self._tx is not None and tx is not self._tx:
             raise ValueError(

@@ -64,5 +64,5 @@ def rename(db: "Database", tx: Transaction | None, old: str, new: str, durabilit
 
 def names(db: "Database | None", tx: Transaction | None) -> list[str]:
     """The names of all collections."""
-    with reading(db, checked(tx)) as source:
+    with reading(db, checked(tx, db)) as source:
         return catalogue.names(source)

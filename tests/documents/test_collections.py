@@ -3,6 +3,7 @@
 import pickle
 import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -268,6 +269,25 @@ def test_levels_and_transactions_exclude_each_other(engine: memdb.Database, peop
         engine.create_collection("another", tx=engine)  # type: ignore[arg-type]
     with engine.transaction() as tx, pytest.raises(ValueError, match="durability"):
         people.create_index("name", tx=tx, durability="os")
+
+
+def test_a_transaction_of_another_database_is_refused(
+    engine: memdb.Database, people: Collection, tmp_path: Path
+) -> None:
+    (tmp_path / "same").symlink_to(engine.path)
+    with memdb.open(linger=0.0, max_memory="16MiB") as other, other.transaction() as tx:
+        for call in (
+            lambda: people.insert({"_id": 1}, tx=tx),
+            lambda: people.get(1, tx=tx),
+            lambda: engine.create_collection("another", tx=tx),
+            lambda: engine.collections(tx=tx),
+        ):
+            with pytest.raises(ValueError, match="begin one of this database"):
+                call()
+        assert tx.collections() == []
+    with memdb.open(tmp_path / "same") as same, same.transaction() as tx:
+        people.insert({"_id": 1}, tx=tx)
+    assert people.exists(1)
 
 
 def test_each_write_is_acknowledged_at_its_level(engine: memdb.Database, people: Collection) -> None:
