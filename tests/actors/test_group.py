@@ -517,6 +517,55 @@ def test_damage_of_a_checkpoint_is_found_and_named(place: Path) -> None:
         assert not report.ok and checkpoint.name in str(report)
 
 
+@pytest.mark.parametrize("rotated", [False, True])
+@pytest.mark.parametrize("at", [8, 4096 + 200])
+def test_damage_of_a_segment_is_found_and_named(place: Path, rotated: bool, at: int) -> None:
+    """Also of the one that is written to, as far as it is durable."""
+    with memdb.open(place, linger=0) as db:
+        db["key"] = b"x" * 1000
+        db["other"] = 1
+        (segment,) = db.info().wal.segments
+        db.rotate_wal() if rotated else db.sync()
+        report = db.check()
+        assert report.ok and report.figures.segments == 1 + rotated, str(report)
+        path = place / "wal" / f"{segment:016d}.log"
+        with path.open("r+b") as file:
+            file.seek(at)
+            byte = file.read(1)[0]
+            file.seek(at)
+            file.write(bytes([byte ^ 1]))
+        report = db.check()
+        assert not report.ok and path.name in str(report)
+        assert db["key"] == b"x" * 1000
+        with path.open("r+b") as file:  # so that the last checkpoint meets what it wrote
+            file.seek(at)
+            file.write(bytes([byte]))
+        assert db.check().ok
+
+
+def test_a_check_beside_writes_finds_nothing(place: Path) -> None:
+    with memdb.open(
+        place, linger=0, sync_interval=0.001, max_transaction_bytes="32KiB", segment_bytes="64KiB"
+    ) as db:
+        ended = threading.Event()
+
+        def write() -> None:
+            while not ended.is_set():
+                db.set_many((n, os.urandom(100)) for n in range(50))
+
+        writers = [threading.Thread(target=write) for _ in range(2)]
+        for one in writers:
+            one.start()
+        try:
+            for _ in range(30):
+                report = db.check()
+                assert report.ok, str(report)
+        finally:
+            ended.set()
+            for one in writers:
+                one.join()
+
+
 def test_the_last_checkpoint_makes_the_next_start_clean(place: Path, opener: Opener) -> None:
     with memdb.open(place, linger=0) as db:
         db["key"] = "value"
