@@ -101,9 +101,13 @@ def _problem(where: str, text: str, offset: int | None, lsn: int | None) -> Mess
 def _check_files(files: Files, synced: int) -> tuple[Message, list[Message]]:
     """({"checkpoints", "segments"} checked, problems). *synced*: an LSN that was durable before this, up to
     which the segment that is written to is checked: what is above may be on its way."""
-    named = manifest.load(files)
-    if named is None:
-        return {"checkpoints": 0, "segments": 0}, []
+    try:
+        named = manifest.load(files)
+        if named is None:
+            raise errors.CorruptionError(f"{manifest.PATH} is missing", manifest.PATH)
+    except errors.CorruptionError as error:
+        problem = _problem(error.file or manifest.PATH, error.message, error.offset, error.lsn)
+        return {"checkpoints": 0, "segments": 0}, [problem]
     problems: list[Message] = []
     entries: list[manifest.CheckpointEntry | manifest.SegmentEntry] = [*named.checkpoints, *named.segments]
     for entry in entries:

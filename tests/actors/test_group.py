@@ -517,6 +517,21 @@ def test_damage_of_a_checkpoint_is_found_and_named(place: Path) -> None:
         assert not report.ok and checkpoint.name in str(report)
 
 
+def test_damage_of_the_manifest_is_found_and_named(place: Path) -> None:
+    with memdb.open(place, linger=0) as db:
+        manifest = place / "MANIFEST"
+        data = manifest.read_bytes()
+        for damaged in (data[:-1] + bytes([data[-1] ^ 1]), None):
+            if damaged is None:
+                manifest.unlink()
+            else:
+                manifest.write_bytes(damaged)
+            report = db.check()
+            assert not report.ok and "MANIFEST" in str(report)
+            manifest.write_bytes(data)
+        assert db.check().ok
+
+
 @pytest.mark.parametrize("rotated", [False, True])
 @pytest.mark.parametrize("at", [8, 4096 + 200])
 def test_damage_of_a_segment_is_found_and_named(place: Path, rotated: bool, at: int) -> None:
