@@ -44,6 +44,7 @@ _REVOKED: Final = 3  # the state of a reader slot
 _CLOSE_WAIT: Final = 30.0  # seconds that the last close waits for an engine with linger=0 to end
 _REFUSED_WAIT: Final = 5.0  # seconds for the end of a group that could not begin to serve
 _READERS_WAIT: Final = 1.0  # seconds for sockets to readers
+_ASKED_MOST: Final = 10  # times that a group may end before it has answered one question
 
 _registry: dict[tuple[int, int], "Attachment"] = {}
 _registry_lock = threading.Lock()
@@ -284,6 +285,8 @@ class Attachment:
         try:
             status = os.stat(self.path)
         except OSError as error:
+            if self.memory_only:
+                raise place.memory_ended(self.path) from error
             raise errors.NotADatabase(
                 f"the directory {self.path} was removed; put it back (the engine was ended by this), or open "
                 "another one",
@@ -329,10 +332,7 @@ class Attachment:
 
     def _start(self, patience: Patience) -> bool:
         if self.memory_only and self.group_id:
-            raise errors.EngineDied(
-                f"the engine of the memory-only database {self.path} has ended, and its data with it; open "
-                "a new one"
-            )
+            raise place.memory_ended(self.path)
         explicit, logged = self._asked
         options = self._start_options or EngineOptions.from_explicit(explicit, logged=logged)
         try:
@@ -515,8 +515,10 @@ class Attachment:
         """Asks the engine one control operation, over a connection of its own; attaches anew if need be.
 
         ``timeout``: seconds for the answer; ``patience``: seconds without progress of the group; with neither
-        it waits as long as the group lives. Raises what the engine answers, Timeout, EngineDied.
+        it waits as long as the group lives. Raises what the engine answers, Timeout, EngineDied; that also
+        where groups end over the question itself.
         """
+        asked = 0
         while True:
             if self._stale or not self.group_alive():
                 self.reattach(time.monotonic() + self._handle.open_timeout)
@@ -527,17 +529,32 @@ class Attachment:
             except errors.Timeout:
                 raise
             except TimeoutError as error:
-                raise errors.Timeout(
-                    f"the engine of {self.path} has not answered {op!r} for {timeout:g} s"
-                    f"{self._who_is_stopped()}; engine.log there may say why",
-                    seconds=timeout,
-                ) from error
-            except (wire.Disconnected, FileNotFoundError, ConnectionRefusedError, BrokenPipeError):
+                raise self._unanswered(op, timeout) from error
+            except (
+                wire.Disconnected,
+                FileNotFoundError,
+                ConnectionRefusedError,
+                BrokenPipeError,
+            ) as error:
                 if op == "stop":
                     return {"ok": True}
                 if time.monotonic() > deadline:
-                    raise
+                    raise self._unanswered(op, timeout) from error
                 self._wait_for_end(time.monotonic() + 1.0)
+                asked += 1
+                if asked == _ASKED_MOST:
+                    raise errors.EngineDied(
+                        f"the engine of {self.path} has ended, or hung up, {asked} times while it was asked "
+                        f"{op!r}: engine.log there says why; it is not asked again",
+                        log_file=os.path.join(self.path, "engine.log"),
+                    ) from error
+
+    def _unanswered(self, op: str, timeout: float | None) -> errors.Timeout:
+        return errors.Timeout(
+            f"the engine of {self.path} has not answered {op!r} for {timeout or 0:g} s"
+            f"{self._who_is_stopped()}; engine.log there may say why",
+            seconds=timeout,
+        )
 
     def reader_sockets(self, wanted: int, passing: list[str]) -> list[tuple[str, socket.socket]]:
         """Fresh sockets to ``wanted`` readers of the pool at most, but none of ``passing``; what can't be

@@ -174,7 +174,8 @@ class Info:
     generation: int
     """Of the arena that serves; each death of a writer and each ``compact()`` makes the next."""
     processes: dict[str, ProcessInfo]
-    """By role: supervisor, writer, checkpointer, reaper. One that is being started again is missing."""
+    """By role: supervisor, writer, checkpointer, reaper, and reader-1, reader-2 … with ``query_workers``. One
+    that is being started again is missing."""
     arena: Figures
     """``limit`` (max_memory), ``used_bytes`` (``retired_bytes`` of them free once readers have moved on),
     ``reserved_bytes`` (backed by memory), ``free_bytes`` (of those), ``hash_bytes``; ``cells`` (keys in the

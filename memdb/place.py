@@ -21,6 +21,7 @@ __all__ = [
     "check_contents",
     "is_memory_home",
     "make_memory_home",
+    "memory_ended",
     "open_directory",
     "prepare",
     "runtime_base",
@@ -37,6 +38,8 @@ _STARTING: Final = 60.0  # seconds for which a memory home without a group may s
 def prepare(place: str, handle: HandleOptions) -> None:
     """Makes the directory where there is none, and refuses places where a database can't be."""
     if not os.path.lexists(place):
+        if is_memory_home(place):  # its group has removed it, and another can't bring its data back
+            raise memory_ended(place)
         if not handle.create:
             raise errors.NotADatabase(
                 f"{place} does not exist, and create=False forbids to make it", path=place
@@ -149,6 +152,13 @@ def make_memory_home() -> str:
 def is_memory_home(path: str) -> bool:
     """Was the directory made by :func:`make_memory_home`? Its name tells."""
     return _MEMORY_HOME.fullmatch(os.path.basename(os.path.realpath(path))) is not None
+
+
+def memory_ended(home: str) -> errors.EngineDied:
+    """The error where the group of a memory-only database has gone."""
+    return errors.EngineDied(
+        f"the engine of the memory-only database {home} has ended, and its data with it; open a new one"
+    )
 
 
 def _remove_dead_homes(base: str) -> None:

@@ -50,7 +50,10 @@ class Transaction(_kernel.TxnHandle, OfTransaction, OrderedReads, MutableMapping
     18
     """
 
-    __slots__ = ()
+    __slots__ = ("_path",)
+
+    _path: str
+    """Of its database: what a layer compares, where it is given a transaction beside a database."""
 
     def entry(self, key: Any) -> Entry | None:
         """The key with its value, version and expiry as the transaction sees them; None if it is missing.
@@ -111,6 +114,8 @@ class Transacting:
 
     __slots__ = ()
 
+    _path: str
+
     def transaction(
         self,
         *,
@@ -130,7 +135,9 @@ class Transacting:
         ...     tx["a"] -= 10
         ...     tx["b"] += 10
         """
-        return Transaction(self, isolation, durability, timeout)
+        tx = Transaction(self, isolation, durability, timeout)
+        tx._path = self._path
+        return tx
 
     def transact(
         self,

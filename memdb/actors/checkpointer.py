@@ -82,14 +82,15 @@ class _Checkpointer:
             reader.close()
 
     def check(self) -> Message:
-        """Walks the whole present generation, then every checkpoint and every ended log segment."""
+        """Walks the whole present generation, then every checkpoint and every log segment."""
         reader = self._reader()
         try:
             problems = [_problem("arena", text, offset, lsn) for offset, lsn, text in reader.verify()]
             found = {"lsn": reader.lsn, "keys": reader.count_range(*_MAPPING)}
         finally:
             reader.close()
-        checked, damaged = _check_files(self._files)
+        present = self._arenas[_kernel.page_word(self._page) & 1]
+        checked, damaged = _check_files(self._files, _kernel.arena_figures(present)["synced"])
         return {**found, **checked, "problems": problems + damaged}
 
 
@@ -97,20 +98,24 @@ def _problem(where: str, text: str, offset: int | None, lsn: int | None) -> Mess
     return {"where": where, "text": text, "offset": offset, "lsn": lsn or None}
 
 
-def _check_files(files: Files) -> tuple[Message, list[Message]]:
-    """({"checkpoints", "segments"} checked, problems). The segment that is written to is left to recovery."""
-    named = manifest.load(files)
-    if named is None:
-        return {"checkpoints": 0, "segments": 0}, []
-    ended = [entry for entry in named.segments if entry.end is not None]
+def _check_files(files: Files, synced: int) -> tuple[Message, list[Message]]:
+    """({"checkpoints", "segments"} checked, problems). *synced*: an LSN that was durable before this, up to
+    which the segment that is written to is checked: what is above may be on its way."""
+    try:
+        named = manifest.load(files)
+        if named is None:
+            raise errors.CorruptionError(f"{manifest.PATH} is missing", manifest.PATH)
+    except errors.CorruptionError as error:
+        problem = _problem(error.file or manifest.PATH, error.message, error.offset, error.lsn)
+        return {"checkpoints": 0, "segments": 0}, [problem]
     problems: list[Message] = []
-    entries: list[manifest.CheckpointEntry | manifest.SegmentEntry] = [*named.checkpoints, *ended]
+    entries: list[manifest.CheckpointEntry | manifest.SegmentEntry] = [*named.checkpoints, *named.segments]
     for entry in entries:
         try:
             if isinstance(entry, manifest.CheckpointEntry):
                 checkpoints.verify(files, entry)
             else:
-                _check_segment(files, entry)
+                _check_segment(files, named, entry, synced)
         except errors.CorruptionError as error:
             now = manifest.load(files)
             if now is not None and entry in (
@@ -118,16 +123,22 @@ def _check_files(files: Files) -> tuple[Message, list[Message]]:
                 *now.segments,
             ):  # else it was retired meanwhile
                 problems.append(_problem(error.file or "?", error.message, error.offset, error.lsn))
-    return {"checkpoints": len(named.checkpoints), "segments": len(ended)}, problems
+    return {"checkpoints": len(named.checkpoints), "segments": len(named.segments)}, problems
 
 
-def _check_segment(files: Files, entry: manifest.SegmentEntry) -> None:
+def _check_segment(files: Files, named: manifest.Manifest, entry: manifest.SegmentEntry, synced: int) -> None:
     path = segments.path_of(entry.number)
     image = files.read(path)
     if image is None:
         raise errors.CorruptionError(f"{path} is named in the MANIFEST and missing", path)
-    judgement = judge.judge_ended(image, path, entry)
-    if judgement.kind != "whole":
+    segments.check_header(image, entry, frozenset((named.database, *named.ancestors)))
+    if entry.end is not None:
+        judgement = judge.judge_ended(image, path, entry)
+        is_whole = judgement.kind == "whole"
+    else:
+        judgement = judge.judge_open(image, path, entry, synced)
+        is_whole = len(image) >= entry.capacity and max(judgement.last_lsn, entry.after_lsn) >= synced
+    if not is_whole:
         raise judge.damage(path, judgement, entry)
 
 

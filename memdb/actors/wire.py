@@ -51,6 +51,7 @@ ANSWER_MAX: Final = 64 << 20
 """Longest answer in bytes that a client takes."""
 
 _LENGTH: Final = struct.Struct("<I")
+_TEXT: Final = "surrogatepass"  # names and command lines need not be UTF-8: Python has lone surrogates there
 _NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
 FDS_MAX: Final = 8
 """Descriptors beside one message, at most."""
@@ -65,7 +66,7 @@ class Disconnected(ConnectionError):
 
 def encode(message: Mapping[str, Any]) -> bytes:
     """One frame: length and msgpack map."""
-    body: bytes = msgpack.packb(dict(message), use_bin_type=True)
+    body: bytes = msgpack.packb(dict(message), use_bin_type=True, unicode_errors=_TEXT)
     return _LENGTH.pack(len(body)) + body
 
 
@@ -89,7 +90,7 @@ def decode_frame(buffer: bytearray, limit: int = REQUEST_MAX) -> Message | None:
 def parse(body: bytes) -> Message:
     """One msgpack map of plain values. Raises `Disconnected` for anything else."""
     try:
-        message = msgpack.unpackb(body, raw=False, strict_map_key=False)
+        message = msgpack.unpackb(body, raw=False, strict_map_key=False, unicode_errors=_TEXT)
     except (ValueError, msgpack.exceptions.UnpackException) as error:
         raise Disconnected(f"not a msgpack message: {error}") from error
     if not isinstance(message, dict):

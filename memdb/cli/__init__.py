@@ -11,11 +11,17 @@ Invariants:
   and `errors.EXIT_CODES`.
 """
 
+import io
+import sys
+
 __all__ = ["main"]
 
 
 def main() -> None:
     """Runs the program; never returns."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of directories and command lines need not be text. In JSON these are its own escapes.
+        sys.stdout.reconfigure(errors="backslashreplace")
     # Imported here, so that the demo's readers and tests of single parts don't load the whole command line.
     from memdb.cli.program import main as program
 

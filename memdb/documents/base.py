@@ -26,11 +26,48 @@ if TYPE_CHECKING:
     from memdb.database import Database
     from memdb.transaction import Level
 
-__all__ = ["Adapter", "Base"]
+__all__ = ["Adapter", "Base", "checked", "written"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
+
+
+def checked(tx: Transaction | None, db: "Database | None") -> Transaction | None:
+    """What was given as ``tx=`` to a call of *db*. Raises TypeError, and ValueError for one of another
+    database."""
+    if tx is None:
+        return None
+    if not isinstance(tx, Transaction):
+        raise TypeError(f"tx must be a Transaction, from db.transaction(), not {type(tx).__name__}")
+    if db is not None and tx._path != db.path:
+        raise ValueError(
+            f"tx is a transaction of {tx._path}, and this is {db.path}: begin one of this database"
+        )
+    return tx
+
+
+def written(
+    db: "Database | None",
+    tx: Transaction | None,
+    work: Callable[[Transaction], R],
+    durability: "Level | None",
+) -> R:
+    """Runs *work* in the transaction given, or in one of its own, which is acknowledged at *durability*."""
+
+    def allowed(tx: Transaction) -> R:
+        tx.delete_many(())  # a handle that may not write is refused, also where nothing would change
+        return work(tx)
+
+    inside = checked(tx, db)
+    if inside is None:
+        assert db is not None
+        return db.transact(allowed, retries=RETRIES, durability=durability)
+    if durability is not None:
+        raise ValueError(
+            "durability is the transaction's: db.transaction(durability=...), and not each call's"
+        )
+    return allowed(inside)
 
 
 class Adapter(Protocol[T_co]):
@@ -82,10 +119,8 @@ class Base(Generic[T]):
     # ---- where a call happens
 
     def _within(self, tx: Transaction | None) -> Transaction | None:
-        if tx is None:
+        if checked(tx, self._db) is None:
             return self._tx
-        if not isinstance(tx, Transaction):
-            raise TypeError(f"tx must be a Transaction, from db.transaction(), not {type(tx).__name__}")
         if self._tx is not None and tx is not self._tx:
             raise ValueError(
                 f"{self!r} belongs to another transaction than tx: take db.collection({self._name!r})"
@@ -98,16 +133,7 @@ class Base(Generic[T]):
     def _write(
         self, work: Callable[[Transaction], R], tx: Transaction | None, durability: "Level | None"
     ) -> R:
-        """Runs *work* in the transaction given, or in one of its own."""
-        inside = self._within(tx)
-        if inside is not None:
-            if durability is not None:
-                raise ValueError(
-                    "durability is the transaction's: db.transaction(durability=...), and not each call's"
-                )
-            return work(inside)
-        assert self._db is not None
-        return self._db.transact(work, retries=RETRIES, durability=durability)
+        return written(self._db, self._within(tx), work, durability)
 
     # ---- the definition
 

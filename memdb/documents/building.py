@@ -17,7 +17,7 @@ Invariants:
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from memdb import layering, values
 from memdb.documents import catalogue, keyspace
@@ -36,6 +36,9 @@ from memdb.errors import (
 from memdb.info import Figures, Problem, Report
 from memdb.layering import SpaceKey
 from memdb.transaction import Transaction
+
+if TYPE_CHECKING:
+    from memdb.transaction import Level
 
 __all__ = ["RETRIES", "Progress", "build", "check", "define", "drop_index", "make_within"]
 
@@ -78,7 +81,14 @@ def define(
     return definition, there
 
 
-def build(db: Any, name: str, definition: Definition, index: Index, progress: Progress | None) -> None:
+def build(
+    db: Any,
+    name: str,
+    definition: Definition,
+    index: Index,
+    progress: Progress | None,
+    durability: "Level | None" = None,
+) -> None:
     """Takes an index that is ``building`` to its end.
 
     Raises what the index can't hold: DuplicateKeyError, UnsupportedType, KeyTooLarge, and whatever a key
@@ -91,7 +101,9 @@ def build(db: Any, name: str, definition: Definition, index: Index, progress: Pr
     size = _BATCH
     while True:
         try:
-            done = db.transact(lambda tx, size=size: _step(tx, name, index, size, last), retries=0)
+            done = db.transact(
+                lambda tx, size=size: _step(tx, name, index, size, last), retries=0, durability=durability
+            )
         except (ConflictError, TransactionTooLarge) as error:
             if size == 1 and isinstance(error, TransactionTooLarge):
                 _give_up(db, name, index)

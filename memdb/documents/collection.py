@@ -359,6 +359,7 @@ class Collection(Reads[T]):
         key: KeyFunction | None = None,
         progress: Progress | None = None,
         tx: Transaction | None = None,
+        durability: "Level | None" = None,
     ) -> str:
         """Makes an index, while others read and write, and returns its name.
 
@@ -385,19 +386,21 @@ class Collection(Reads[T]):
             if key is not None:
                 register(index, key)
 
-        inside = self._within(tx)
-        if inside is not None:
-            building.make_within(inside, self._name, wanted, given)
+        if self._within(tx) is not None:
+            self._write(
+                lambda inside: building.make_within(inside, self._name, wanted, given), tx, durability
+            )
             return wanted.name
-        db: Any = self._db
-        definition, index = db.transact(
-            lambda tx: building.define(tx, self._name, wanted, given), retries=building.RETRIES
+        definition, index = self._write(
+            lambda own: building.define(own, self._name, wanted, given), None, durability
         )
         if not index.ready:
-            building.build(db, self._name, definition, index, progress)
+            building.build(self._db, self._name, definition, index, progress, durability)
         return wanted.name
 
-    def drop_index(self, name: str, *, tx: Transaction | None = None) -> bool:
+    def drop_index(
+        self, name: str, *, tx: Transaction | None = None, durability: "Level | None" = None
+    ) -> bool:
         """Takes an index away, with its entries; whether it was there. Raises ReadOnlyError, ClosedError.
 
         Cost: one commit.
@@ -405,7 +408,7 @@ class Collection(Reads[T]):
         >>> people.drop_index("city,-age")
         True
         """
-        return self._write(lambda tx: building.drop_index(tx, self._name, name), tx, None)
+        return self._write(lambda tx: building.drop_index(tx, self._name, name), tx, durability)
 
     def indexes(self, *, tx: Transaction | None = None) -> list[IndexInfo]:
         """The indexes of the collection, in the order of their making, those being built included. Raises
@@ -420,9 +423,9 @@ class Collection(Reads[T]):
             definition = self._defined(source)
         return [] if definition is None else [told(index) for index in definition.indexes]
 
-    def index(self, name: str) -> IndexView[T]:
-        """One index, to be asked by its values; that it exists is looked at when it is asked. Raises
-        TypeError.
+    def index(self, name: str, *, tx: Transaction | None = None) -> IndexView[T]:
+        """One index, to be asked by its values; that it exists is looked at when it is asked. With *tx* it is
+        asked in that transaction, as by ``tx=`` of its calls. Raises TypeError.
 
         Cost: none.
 
@@ -431,7 +434,10 @@ class Collection(Reads[T]):
         """
         if type(name) is not str:
             raise TypeError(f"the name of an index is a str, not {type(name).__name__}")
-        return IndexView(self, name)
+        inside = self._within(tx)
+        if inside is self._tx:
+            return IndexView(self, name)
+        return IndexView(Collection(None, self._name, self._adapter, self._keys, inside), name)
 
     def __reduce__(self) -> Any:
         if self._db is None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 if TYPE_CHECKING:
     from memdb.documents.collection import Collection
     from memdb.documents.indexes import KeyFunction
-    from memdb.transaction import Transaction
+    from memdb.transaction import Level, Transaction
 
 __all__ = ["OfDatabase", "OfTransaction"]
 
@@ -61,7 +61,7 @@ class OfDatabase:
         return collection
 
     def create_collection(
-        self, name: str, *, tx: "Transaction | None" = None
+        self, name: str, *, tx: "Transaction | None" = None, durability: "Level | None" = None
     ) -> "Collection[dict[str, Any]]":
         """Creates a collection and returns it. Raises ValueError if it exists, TypeError, ReadOnlyError,
         ClosedError.
@@ -70,10 +70,12 @@ class OfDatabase:
 
         >>> people = db.create_collection("people")
         """
-        collection: Collection[dict[str, Any]] = _opening().create(self, tx, name)
+        collection: Collection[dict[str, Any]] = _opening().create(self, tx, name, durability)
         return collection
 
-    def drop_collection(self, name: str, *, tx: "Transaction | None" = None) -> bool:
+    def drop_collection(
+        self, name: str, *, tx: "Transaction | None" = None, durability: "Level | None" = None
+    ) -> bool:
         """Deletes a collection, its documents and indexes, in one commit; whether it was there.
 
         Raises TypeError, ValueError, ReadOnlyError, ClosedError. Cost: one small record in the log.
@@ -81,9 +83,11 @@ class OfDatabase:
         >>> db.drop_collection("people")
         True
         """
-        return bool(_opening().drop(self, tx, name))
+        return bool(_opening().drop(self, tx, name, durability))
 
-    def rename_collection(self, old: str, new: str, *, tx: "Transaction | None" = None) -> None:
+    def rename_collection(
+        self, old: str, new: str, *, tx: "Transaction | None" = None, durability: "Level | None" = None
+    ) -> None:
         """Gives a collection another name, in one commit; nothing of it moves.
 
         Raises KeyError if there is no *old*, ValueError if there is a *new*, TypeError, ReadOnlyError,
@@ -91,7 +95,7 @@ class OfDatabase:
 
         >>> db.rename_collection("people", "persons")
         """
-        _opening().rename(self, tx, old, new)
+        _opening().rename(self, tx, old, new, durability)
 
     def collections(self, *, tx: "Transaction | None" = None) -> list[str]:
         """The names of all collections, in order. Raises ClosedError. Cost: a scan over their definitions.

@@ -17,6 +17,7 @@ from memdb.layering import SpaceKey
 
 if TYPE_CHECKING:
     from memdb.documents.reads import Reads
+    from memdb.transaction import Transaction
 
 __all__ = ["IndexInfo", "IndexView", "told"]
 
@@ -134,7 +135,7 @@ class IndexView(Generic[T]):
     def __repr__(self) -> str:
         return f"<memdb.IndexView {self._name!r} of {self._collection.name!r}>"
 
-    def get(self, value: Any) -> T | None:
+    def get(self, value: Any, *, tx: "Transaction | None" = None) -> T | None:
         """The first document with that value, or None.
 
         Raises KeyError for an index that is not there or not ready, UnsupportedType, ClosedError. Cost: 0.1
@@ -143,9 +144,9 @@ class IndexView(Generic[T]):
         >>> people.index("age").get(30)
         {'_id': 1, 'name': 'Ada', 'age': 30}
         """
-        return self.find(value).first()
+        return self.find(value, tx=tx).first()
 
-    def find(self, value: Any) -> Cursor[T]:
+    def find(self, value: Any, *, tx: "Transaction | None" = None) -> Cursor[T]:
         """The documents with that value, in the order of the index, as a cursor. Raises as ``get``.
 
         Cost: as of ``Collection.find``.
@@ -153,9 +154,16 @@ class IndexView(Generic[T]):
         >>> people.index("city").find("Rome").to_list()
         [{'_id': 1, 'name': 'Ada', 'city': 'Rome'}]
         """
-        return self._cursor(_values(value), None, False)
+        return self._cursor(_values(value), None, False, tx)
 
-    def range(self, start: Any = None, stop: Any = None, *, reverse: bool = False) -> Cursor[T]:
+    def range(
+        self,
+        start: Any = None,
+        stop: Any = None,
+        *,
+        reverse: bool = False,
+        tx: "Transaction | None" = None,
+    ) -> Cursor[T]:
         """The documents from value *start* (inclusive) to *stop* (exclusive), in the order of the index, as a
         cursor.
 
@@ -164,11 +172,17 @@ class IndexView(Generic[T]):
         >>> people.index("age").range(18, 40).to_list()
         [{'_id': 1, 'name': 'Ada', 'age': 30}]
         """
-        return self._cursor(_values(start, ()), _values(stop, ()), reverse)
+        return self._cursor(_values(start, ()), _values(stop, ()), reverse, tx)
 
-    def _cursor(self, low: tuple[Any, ...], high: tuple[Any, ...] | None, reverse: bool) -> Cursor[T]:
+    def _cursor(
+        self,
+        low: tuple[Any, ...],
+        high: tuple[Any, ...] | None,
+        reverse: bool,
+        tx: "Transaction | None",
+    ) -> Cursor[T]:
         query = _Ranged(self._collection.name, self._name, low, high, bool(reverse))
-        return self._collection._cursor(query, None, None)
+        return self._collection._cursor(query, None, tx)
 
 
 def _values(value: Any, of_none: tuple[Any, ...] = (None,)) -> tuple[Any, ...]:

@@ -3,11 +3,11 @@
 Owns: nothing but the way from a handle to the catalogue.
 """
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from memdb.documents import catalogue
-from memdb.documents.building import RETRIES
+from memdb.documents.base import checked, written
 from memdb.documents.collection import Collection
 from memdb.documents.cursor import reading
 from memdb.documents.indexes import KeyFunction
@@ -15,10 +15,9 @@ from memdb.transaction import Transaction
 
 if TYPE_CHECKING:
     from memdb.database import Database
+    from memdb.transaction import Level
 
 __all__ = ["collection", "create", "drop", "names", "rename"]
-
-R = TypeVar("R")
 
 
 def collection(
@@ -37,14 +36,7 @@ def collection(
     return Collection(db, name, adapter, keys, tx)
 
 
-def _write(db: Any, tx: Transaction | None, work: Callable[[Transaction], R]) -> R:
-    if tx is not None:
-        return work(tx)
-    result: R = db.transact(work, retries=RETRIES)
-    return result
-
-
-def create(db: "Database", tx: Transaction | None, name: str) -> Collection[Any]:
+def create(db: "Database", tx: Transaction | None, name: str, durability: "Level | None") -> Collection[Any]:
     """Makes a collection that must not be there."""
     catalogue.check_name(name)
 
@@ -53,24 +45,24 @@ def create(db: "Database", tx: Transaction | None, name: str) -> Collection[Any]
             raise ValueError(f"collection {name!r} exists: db.collection({name!r}) opens it")
         catalogue.create(tx, name)
 
-    _write(db, tx, work)
+    written(db, tx, work, durability)
     return Collection(db if tx is None else None, name, tx=tx)
 
 
-def drop(db: "Database", tx: Transaction | None, name: str) -> bool:
+def drop(db: "Database", tx: Transaction | None, name: str, durability: "Level | None") -> bool:
     """Deletes a collection."""
     catalogue.check_name(name)
-    return _write(db, tx, lambda tx: catalogue.drop(tx, name))
+    return written(db, tx, lambda tx: catalogue.drop(tx, name), durability)
 
 
-def rename(db: "Database", tx: Transaction | None, old: str, new: str) -> None:
+def rename(db: "Database", tx: Transaction | None, old: str, new: str, durability: "Level | None") -> None:
     """Renames a collection."""
     catalogue.check_name(old)
     catalogue.check_name(new)
-    _write(db, tx, lambda tx: catalogue.rename(tx, old, new))
+    written(db, tx, lambda tx: catalogue.rename(tx, old, new), durability)
 
 
 def names(db: "Database | None", tx: Transaction | None) -> list[str]:
     """The names of all collections."""
-    with reading(db, tx) as source:
+    with reading(db, checked(tx, db)) as source:
         return catalogue.names(source)

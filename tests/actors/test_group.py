@@ -429,6 +429,29 @@ except Exception as error:
     subprocess.run(["rm", "-r", home], check=True)
 
 
+# ------------------------------------------------------------------------------------------------- questions
+
+
+def test_a_question_that_ends_each_group_has_an_end(
+    place: Path, opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attachment, asked = opener(), list[bytes]()
+    monkeypatch.setattr("memdb.attach._ASKED_MOST", 2)
+
+    def deadly(*_: object) -> dict[str, object]:
+        assert len(asked) < 5, "asked for ever"
+        asked.append(attachment.group_id)
+        signal_all(processes_of(place), signal.SIGKILL)
+        raise wire.Disconnected("the other side closed the connection")
+
+    monkeypatch.setattr(attachment, "_ask", deadly)
+    with pytest.raises(errors.EngineDied, match="2 times while it was asked 'info'") as caught:
+        attachment.control("info")
+    assert len(set(asked)) == len(asked) == 2 and caught.value.log_file == str(place / "engine.log")
+    with pytest.raises(errors.Timeout, match="not answered 'info'"):
+        attachment.control("info", timeout=0.0)
+
+
 # ------------------------------------------------------------------------------------------------- interrupts
 
 
@@ -492,6 +515,70 @@ def test_damage_of_a_checkpoint_is_found_and_named(place: Path) -> None:
         checkpoint.write_bytes(data)
         report = db.check()
         assert not report.ok and checkpoint.name in str(report)
+
+
+def test_damage_of_the_manifest_is_found_and_named(place: Path) -> None:
+    with memdb.open(place, linger=0) as db:
+        manifest = place / "MANIFEST"
+        data = manifest.read_bytes()
+        for damaged in (data[:-1] + bytes([data[-1] ^ 1]), None):
+            if damaged is None:
+                manifest.unlink()
+            else:
+                manifest.write_bytes(damaged)
+            report = db.check()
+            assert not report.ok and "MANIFEST" in str(report)
+            manifest.write_bytes(data)
+        assert db.check().ok
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+@pytest.mark.parametrize("at", [8, 4096 + 200])
+def test_damage_of_a_segment_is_found_and_named(place: Path, rotated: bool, at: int) -> None:
+    """Also of the one that is written to, as far as it is durable."""
+    with memdb.open(place, linger=0) as db:
+        db["key"] = b"x" * 1000
+        db["other"] = 1
+        (segment,) = db.info().wal.segments
+        db.rotate_wal() if rotated else db.sync()
+        report = db.check()
+        assert report.ok and report.figures.segments == 1 + rotated, str(report)
+        path = place / "wal" / f"{segment:016d}.log"
+        with path.open("r+b") as file:
+            file.seek(at)
+            byte = file.read(1)[0]
+            file.seek(at)
+            file.write(bytes([byte ^ 1]))
+        report = db.check()
+        assert not report.ok and path.name in str(report)
+        assert db["key"] == b"x" * 1000
+        with path.open("r+b") as file:  # so that the last checkpoint meets what it wrote
+            file.seek(at)
+            file.write(bytes([byte]))
+        assert db.check().ok
+
+
+def test_a_check_beside_writes_finds_nothing(place: Path) -> None:
+    with memdb.open(
+        place, linger=0, sync_interval=0.001, max_transaction_bytes="32KiB", segment_bytes="64KiB"
+    ) as db:
+        ended = threading.Event()
+
+        def write() -> None:
+            while not ended.is_set():
+                db.set_many((n, os.urandom(100)) for n in range(50))
+
+        writers = [threading.Thread(target=write) for _ in range(2)]
+        for one in writers:
+            one.start()
+        try:
+            for _ in range(30):
+                report = db.check()
+                assert report.ok, str(report)
+        finally:
+            ended.set()
+            for one in writers:
+                one.join()
 
 
 def test_the_last_checkpoint_makes_the_next_start_clean(place: Path, opener: Opener) -> None:

@@ -26,11 +26,17 @@ def test_frames_come_off_one_by_one() -> None:
         struct.pack("<I", 1) + b"\x01",  # no map
         struct.pack("<I", 2) + b"\x80\x80",  # two values
         struct.pack("<I", 5) + b"\x81\xa1a\x92\x01",  # cut short
+        struct.pack("<I", 5) + b"\x81\xa1a\xa1\xff",  # a text that is none
     ],
 )
 def test_hostile_bytes_are_a_disconnection(hostile: bytes) -> None:
     with pytest.raises(wire.Disconnected):
         wire.decode_frame(bytearray(hostile))
+
+
+def test_names_need_not_be_utf8() -> None:
+    message = {"path": os.fsdecode(b"/data/\xff\xfe"), "command": ["python", "\udc80"], "text": "\ud800"}
+    assert wire.decode_frame(bytearray(wire.encode(message))) == message
 
 
 def test_descriptors_ride_beside_a_frame() -> None:

@@ -237,7 +237,39 @@ def test_in_memory_only() -> None:
         assert [
             one for one in Path(place).rglob("*") if one.suffix in (".log", ".ckpt") and "wal" in one.parts
         ] == []
+        pickled = pickle.dumps(db)
     assert not Path(place).exists()
+    with pytest.raises(memdb.EngineDied, match=r"memory-only .* open a new one"):
+        pickle.loads(pickled)
+    assert not Path(place).exists()
+
+
+def test_a_memory_only_database_that_was_stopped_says_so() -> None:
+    with memdb.open(max_memory="16MiB") as db:
+        db._attachment.stop()
+        assert not Path(db.path).exists()
+        with pytest.raises(memdb.EngineDied, match="memory-only") as caught:
+            db["a"] = 1
+        assert "put it back" not in str(caught.value)
+
+
+def test_names_that_are_no_utf8(opened: Opener, tmp_path: Path) -> None:
+    """Of a directory, and of a client's command line: the engine tells both, and must not die of them."""
+    odd = os.fsdecode(b"\xff\xfe")
+    db = opened(tmp_path / odd)
+    before = db.info()
+    assert before.path == db.path == str(tmp_path / odd)
+    program = "import sys, memdb; db = memdb.open(sys.argv[1]); db['a'] = 1; input()"
+    client = subprocess.Popen(
+        [sys.executable, "-c", program, db.path, odd], stdin=subprocess.PIPE, env=environment()
+    )
+    while "a" not in db and client.poll() is None:
+        pass
+    after = db.info()
+    assert [one["command"].endswith(odd) for one in after.clients if one["pid"] == client.pid] == [True]
+    assert after.processes["supervisor"].pid == before.processes["supervisor"].pid
+    client.communicate(b"\n", timeout=60)
+    assert json.loads(json.dumps(after.to_dict()))["path"] == db.path
 
 
 def test_info_is_typed_and_printable(db: memdb.Database, data: Path) -> None:

@@ -44,6 +44,19 @@ def test_text_and_bytes_come_out_as_they_are(cli: Run, data: str) -> None:
     assert cli("get", data, "raw").stdout == raw
 
 
+def test_names_that_are_no_utf8_are_shown_escaped(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = os.fsdecode(b"data\xff")
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
+    assert cli("set", odd, "a", "1").returncode == errors.OK
+    try:
+        done = cli("info", odd, "--json")
+        assert done.returncode == errors.OK and json.loads(done.stdout)["path"].endswith(odd)
+        done = cli("info", odd)
+        assert done.returncode == errors.OK and rb"data\udcff" in done.stdout
+    finally:
+        assert cli("stop", odd).returncode == errors.OK
+
+
 def test_keys_of_every_type(cli: Run, data: str) -> None:
     keys = {
         "str": "1",

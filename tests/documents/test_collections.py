@@ -3,6 +3,7 @@
 import pickle
 import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -264,6 +265,58 @@ def test_levels_and_transactions_exclude_each_other(engine: memdb.Database, peop
         people.insert({"_id": 2}, tx=tx, durability="os")
     with pytest.raises(TypeError, match="Transaction"):
         people.insert({"_id": 2}, tx=engine)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="Transaction"):
+        engine.create_collection("another", tx=engine)  # type: ignore[arg-type]
+    with engine.transaction() as tx, pytest.raises(ValueError, match="durability"):
+        people.create_index("name", tx=tx, durability="os")
+
+
+def test_a_transaction_of_another_database_is_refused(
+    engine: memdb.Database, people: Collection, tmp_path: Path
+) -> None:
+    (tmp_path / "same").symlink_to(engine.path)
+    with memdb.open(linger=0.0, max_memory="16MiB") as other, other.transaction() as tx:
+        for call in (
+            lambda: people.insert({"_id": 1}, tx=tx),
+            lambda: people.get(1, tx=tx),
+            lambda: engine.create_collection("another", tx=tx),
+            lambda: engine.collections(tx=tx),
+        ):
+            with pytest.raises(ValueError, match="begin one of this database"):
+                call()
+        assert tx.collections() == []
+    with memdb.open(tmp_path / "same") as same, same.transaction() as tx:
+        people.insert({"_id": 1}, tx=tx)
+    assert people.exists(1)
+
+
+def test_each_write_is_acknowledged_at_its_level(engine: memdb.Database, people: Collection) -> None:
+    made = f"{people.name}, made"
+    people.insert({"_id": 1, "name": "Ada"})
+    for write in (
+        lambda: engine.create_collection(made, durability="full"),
+        lambda: engine.rename_collection(made, f"{made} again", durability="full"),
+        lambda: engine.drop_collection(f"{made} again", durability="full"),
+        lambda: people.create_index("name", durability="full"),
+        lambda: people.drop_index("name", durability="full"),
+        lambda: people.delete(1, durability="full"),
+    ):
+        before = engine.lsn
+        write()
+        assert engine.durable_lsn > before
+
+
+def test_each_call_can_be_part_of_a_transaction(engine: memdb.Database, people: Collection) -> None:
+    people.create_index("age")
+    with engine.transaction() as tx:
+        eve = people.insert({"name": "Eve", "age": 30}, tx=tx)
+        age = people.index("age")
+        assert age.get(30) is None and age.get(30, tx=tx) == eve
+        assert age.find(30, tx=tx).to_list() == age.range(20, 40, tx=tx).to_list() == [eve]
+        assert people.index("age", tx=tx).get(30) == tx.collection(people.name).index("age").get(30) == eve
+        with engine.transaction() as other, pytest.raises(ValueError, match="another transaction"):
+            people.index("age", tx=tx).get(30, tx=other)
+    assert age.get(30) == eve
 
 
 @pytest.mark.parametrize(
@@ -310,6 +363,7 @@ def test_bad_input_is_refused_and_nothing_is_done(people: Collection, call: Any,
 
 def test_a_read_only_handle_reads_and_does_not_write(engine: memdb.Database, people: Collection) -> None:
     people.insert({"_id": 1})
+    people.create_index("there")
     with memdb.open(engine.path, readonly=True) as other:
         same = other.collection(people.name)
         assert same.get(1) == {"_id": 1}
@@ -319,6 +373,16 @@ def test_a_read_only_handle_reads_and_does_not_write(engine: memdb.Database, peo
             lambda: same.create_index("a"),
             lambda: other.create_collection("b"),
             lambda: other.drop_collection(people.name),
+            # Also where nothing would change.
+            lambda: same.update(2, {"a": 1}),
+            lambda: same.replace(2, {"a": 1}),
+            lambda: same.delete(2),
+            lambda: same.create_index("there"),
+            lambda: same.drop_index("a"),
+            lambda: other.collection("nowhere").delete_where({}),
+            lambda: other.drop_collection("nowhere"),
+            lambda: other.rename_collection("nowhere", "elsewhere"),
+            lambda: other.transact(lambda tx: same.update(2, {"a": 1}, tx=tx)),
         ):
             with pytest.raises(memdb.ReadOnlyError):
                 call()
