@@ -223,9 +223,14 @@ class SegmentLog:
         else:  # it may have been sealed by a writer that died before it had ended
             reopened = [replace(one, end=None) if one.number == number else one for one in now.segments]
             now = replace(now, segments=tuple(reopened))
-        self.store(
-            replace(now, term=now.term + 1, durable_lsn=max(now.durable_lsn, commit.figures()["applied_lsn"]))
-        )
+        durable = max(now.durable_lsn, commit.figures()["applied_lsn"])
+        try:
+            self.store(replace(now, term=now.term + 1, durable_lsn=durable))
+        except OSError as error:
+            if now != self.current:
+                raise
+            # The disk may be full: the one in force names this segment, and commits fit in that.
+            self._log.warning("the MANIFEST stays as it is: %s", error)
         self._prepare_spare()
 
     def hand_over(self, commit: kernel.Commit) -> None:

@@ -230,7 +230,7 @@ class Opening:
         self._retry_at = self._clock.monotonic() + RETRY
         deletes = not isinstance(error, LogFailed) and self._wal.takes_deletes
         self.commit.read_only(kernel.STATUS_READ_ONLY, deletes)
-        self._phase(READ_ONLY)
+        self._phase(SERVING if deletes else READ_ONLY)  # READ_ONLY: a successor may not go on in this log
 
     def _continue_arena(self) -> bool:
         """Reads the dead writer's generation (rule G1); False if it can't be used."""
