@@ -110,6 +110,7 @@ class Supervisor:
             bytes, float
         ] = {}  # client ids and when they went; their outcomes are stored still
         self._deaths: tuple[int, int] = (-1, 0)  # LSN, how many writers died at it
+        self._killed_at_end = 0  # writers, while the group ended
         self._served = False
         self._flushing = False
         self.requests = requests.Requests(self)
@@ -304,7 +305,7 @@ class Supervisor:
         self.loop.unwatch(actor.bell.fd)
         pid, code = actor.pid, actor.reap()
         if self.phase == "ending":
-            self._ended(actor)
+            self._ended(actor, code)
             return
         if not self.is_home_present():
             return
@@ -608,9 +609,23 @@ class Supervisor:
             elif actor.running:
                 actor.kill(signal.SIGTERM)
 
-    def _ended(self, actor: Actor) -> None:
+    def _ended(self, actor: Actor, code: int) -> None:
+        if actor.role == "writer" and code < 0 and code != -signal.SIGTERM:
+            self._have_log_ended()
         if not any(one.running for one in self.actors.values()):
             self._finish()
+
+    def _have_log_ended(self) -> None:
+        """The last writer was killed before it had ended the log: commits of level `memory` may be in the log
+        buffer alone, and the buffer ends with this process. Another one writes them (rule C4), and ends."""
+        self._killed_at_end += 1
+        has_log = self.options.logged and self._has_shown() and self.poison is None
+        if not has_log or self._killed_at_end >= POISON_DEATHS or not self.home.is_present():
+            return
+        try:
+            self._start("writer")
+        except (errors.ArenaFullError, OSError) as error:
+            log.error("what the killed writer had not written can't be written any more: %s", error)
 
     def _finish(self) -> None:
         self.door.close_connections()

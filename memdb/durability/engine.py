@@ -463,6 +463,7 @@ class DurableEngine(Opening):
         if self._options.logged and self._failure is None:
             try:
                 if clean:
+                    self.commit.close_intake(True)  # who writes on and on would keep it from ending
                     self._drain()
                 self._wal.sync(self.commit)
                 if clean:

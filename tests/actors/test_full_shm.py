@@ -93,10 +93,40 @@ db.close()
 print("ok")
 """
 
+# Without a checkpointer there is no last checkpoint: what is in the log buffer alone stays there to the end.
+END = """
+import os, signal, sys, time, memdb, psutil
+place = sys.argv[1]
+db = memdb.open(place + "/data", linger=0, max_memory="8MiB", timeout=20, sync_interval=60.0)
+db["a"] = 1
+group = {role: psutil.Process(process.pid) for role, process in db.info().processes.items()}
+with open("/dev/shm/others", "wb", buffering=0) as others:
+    try:
+        while others.write(bytes(4096)) == 4096:
+            pass
+    except OSError:
+        pass
+group["checkpointer"].kill()
+while "checkpointer" in db.info().processes:
+    time.sleep(0.01)
+db.delete("a", durability="memory")
+group["writer"].suspend()
+db._control("stop")
+while os.path.exists(place + "/data/engine.sock"):
+    time.sleep(0.01)
+os.unlink("/dev/shm/others")
+group["writer"].kill()
+psutil.wait_procs(group.values(), 30)
+assert not group["supervisor"].is_running()
+with memdb.open(place + "/data", linger=0, max_memory="8MiB", timeout=20) as db:
+    assert dict(db) == {}, "an acknowledged commit was lost with its writer"
+print("ok")
+"""
 
-@pytest.mark.parametrize("what", ["create", "grow", "death"])
+
+@pytest.mark.parametrize("what", ["create", "grow", "death", "end"])
 def test_a_full_shm(what: str, tmp_path: Path) -> None:
-    code = {"create": CREATE, "grow": GROW, "death": DEATH}[what]
+    code = {"create": CREATE, "grow": GROW, "death": DEATH, "end": END}[what]
     done = run_confined(code, {"/dev/shm": "16m"}, tmp_path, 2900)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("ok")
