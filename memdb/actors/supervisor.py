@@ -53,6 +53,7 @@ _YOUNG: Final = 1.0  # seconds: a reader that dies before has no luck where it i
 _PAUSE: Final = 0.1  # seconds until then, at first
 _PAUSE_MAX: Final = 5.0  # and at most
 _RETRY: Final = 0.01  # seconds until a full mailbox is tried again
+_FORGET_AGAIN: Final = 1.0  # seconds until outcomes are to be forgotten that could not be
 
 OnReply = Callable[[Message], None]
 
@@ -263,7 +264,7 @@ class Supervisor:
         elif op == "forget":
             for client_id in message["clients"]:
                 self._departed.pop(client_id, None)
-            self.ask("writer", "forget", lambda reply: None, clients=message["clients"])
+            self.ask("writer", "forget", self._forgot, clients=message["clients"])
         elif op == "trigger":
             self.requests.checkpoint(message["reason"], lambda reply: None)
         elif op == "refused":
@@ -505,6 +506,11 @@ class Supervisor:
         self._departed[client_id] = departed
         if self.actors["reaper"].ready:
             self.tell("reaper", {"op": "gone", "client": client_id, "when": departed})
+
+    def _forgot(self, reply: Message) -> None:
+        """So many at once had no room: the rest has its turn in a moment."""
+        for client_id in reply.get("left", ()):
+            self._have_forgotten(client_id, time.monotonic() - reaper.OUTCOMES_KEPT + _FORGET_AGAIN)
 
     def _known(self, client_id: bytes) -> None:
         client = self.clients.get(client_id)

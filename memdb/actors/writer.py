@@ -173,8 +173,7 @@ class _Writer:
         if op == "disk_usage":
             return {"usage": plain(engine.disk_usage())}
         if op == "forget":
-            engine.forget(*message["clients"])
-            return {}
+            return {"left": engine.forget(*message["clients"])}
         if op == "pinned_bytes":
             return {"bytes": engine.pinned_bytes(message["readers"])}
         raise errors.Error(f"the writer knows no operation {op!r}")
