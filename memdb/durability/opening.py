@@ -54,7 +54,7 @@ ENDING: Final = 4
 FAR: Final = 365 * 86400.0
 _LOOK_EVERY: Final = 0.25
 _FORGOTTEN_AT_ONCE: Final = 64  # ranges in one commit
-_OWN_CELLS: Final[int] = kernel.GROUP_CELL  # result cells of the group's lease for commits that nobody waits for
+_OWN_CELLS: Final[int] = kernel.GROUP_CELL  # result cells of the group that nobody waits for
 _UNDER_WAY: Final = (1, 2)  # states of a result cell: submitted, taken
 RETRY: Final = 5.0
 """Seconds between attempts to begin a new log after a failure."""
