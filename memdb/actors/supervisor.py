@@ -35,7 +35,7 @@ from memdb.actors.door import Connection, Door
 from memdb.actors.locks import FileLock
 from memdb.actors.loop import Loop, Timer
 from memdb.actors.mailbox import EventBell
-from memdb.actors.processes import EXIT_FAILED, EXIT_REFUSED, EXIT_VIEWS_STAND, Actor
+from memdb.actors.processes import EXIT_FAILED, EXIT_NO_ROOM, EXIT_REFUSED, EXIT_VIEWS_STAND, Actor
 from memdb.actors.progress import Progress, WriterPosition
 from memdb.actors.segments import GroupSegments
 from memdb.actors.wire import Message
@@ -52,6 +52,7 @@ _FIRST_CLIENT: Final = 10.0  # seconds that a fresh group waits for the opener t
 _YOUNG: Final = 1.0  # seconds: a reader that dies before has no luck where it is, and is started again later
 _PAUSE: Final = 0.1  # seconds until then, at first
 _PAUSE_MAX: Final = 5.0  # and at most
+_NO_ROOM_PAUSE: Final = 1.0  # seconds until a writer that could not map its segments is followed by the next
 _RETRY: Final = 0.01  # seconds until a full mailbox is tried again
 _FORGET_AGAIN: Final = 1.0  # seconds until outcomes are to be forgotten that could not be
 
@@ -371,6 +372,9 @@ class Supervisor:
         return roles, theirs
 
     def _writer_died(self, code: int) -> None:
+        if code == EXIT_NO_ROOM:
+            self.loop.after(_NO_ROOM_PAUSE, lambda: self._start_again(self.actors["writer"]))
+            return
         position = self.progress.position()
         # A kill from outside while nothing was under way says nothing about any record.
         suspicious = code != EXIT_VIEWS_STAND and (position.in_flight or code != -signal.SIGKILL)

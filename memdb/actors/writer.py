@@ -28,6 +28,7 @@ from memdb.actors.directory import Home
 from memdb.actors.locks import FileLock
 from memdb.actors.processes import (
     EXIT_FAILED,
+    EXIT_NO_ROOM,
     EXIT_ORPHANED,
     EXIT_REFUSED,
     EXIT_VIEWS_STAND,
@@ -268,7 +269,8 @@ def main(post: Post, job: Job) -> int:
         segments = _engine_segments(job)
     except OSError as error:
         if job.rebuild:  # there was room for its predecessor: the next one may find it again
-            raise
+            log.error("the segments can't be mapped: %s", error)
+            return EXIT_NO_ROOM
         post.send("refused", error=_no_room_to_map(error).to_wire())
         return EXIT_REFUSED
     engine = DurableEngine(files, RealClock(), job.options, segments, log)
