@@ -54,7 +54,7 @@ EXIT_FAILED: Final = 72
 EXIT_VIEWS_STAND: Final = 73
 """Zero-copy views stand in the arena that the next generation needs: the next writer gets a fresh segment."""
 EXIT_NO_ROOM: Final = 74
-"""There was no address space for it now; its predecessor had it."""
+"""There was no address space for it now, or no memory for another arena; its predecessor had it."""
 
 
 class Post:

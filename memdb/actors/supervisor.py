@@ -52,7 +52,7 @@ _FIRST_CLIENT: Final = 10.0  # seconds that a fresh group waits for the opener t
 _YOUNG: Final = 1.0  # seconds: a reader that dies before has no luck where it is, and is started again later
 _PAUSE: Final = 0.1  # seconds until then, at first
 _PAUSE_MAX: Final = 5.0  # and at most
-_NO_ROOM_PAUSE: Final = 1.0  # seconds until a writer that could not map its segments is followed by the next
+_NO_ROOM_PAUSE: Final = 1.0  # seconds until a writer that had no room is followed by the next
 _RETRY: Final = 0.01  # seconds until a full mailbox is tried again
 _FORGET_AGAIN: Final = 1.0  # seconds until outcomes are to be forgotten that could not be
 

@@ -282,6 +282,9 @@ def main(post: Post, job: Job) -> int:
     except ViewsStand:  # made since the supervisor looked; the next writer gets a fresh segment
         return EXIT_VIEWS_STAND
     except errors.Error as error:
+        if job.rebuild and not job.options.logged and isinstance(error, errors.ArenaFullError):
+            log.error("the old arena stays, and is read on: it is all that there is: %s", error)
+            return EXIT_NO_ROOM
         post.send("refused", error=error.to_wire())
         return EXIT_REFUSED
     except OSError as error:

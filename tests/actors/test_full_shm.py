@@ -123,10 +123,34 @@ with memdb.open(place + "/data", linger=0, max_memory="8MiB", timeout=20) as db:
 print("ok")
 """
 
+UNLOGGED = """
+import os, signal, sys, time, memdb
+place = sys.argv[1]
+db = memdb.open(place + "/data", linger=0, max_memory="12MiB", timeout=20, durability="none")
+model = {n: os.urandom(4000) for n in range(1000)}
+db.set_many(model.items())
+before = db.info().processes
+with open("/dev/shm/others", "wb", buffering=0) as others:
+    free = os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize
+    others.write(bytes(free - (1 << 20)))
+os.kill(before["writer"].pid, signal.SIGKILL)
+began = time.monotonic()
+while "the old arena stays" not in open(place + "/data/engine.log").read():
+    assert time.monotonic() - began < 30
+    time.sleep(0.01)
+assert dict(db) == model
+os.unlink("/dev/shm/others")
+db["b"] = 1
+model["b"] = 1
+assert dict(db) == model and db.info().processes["supervisor"].pid == before["supervisor"].pid
+db.close()
+print("ok")
+"""
 
-@pytest.mark.parametrize("what", ["create", "grow", "death", "end"])
+
+@pytest.mark.parametrize("what", ["create", "grow", "death", "end", "unlogged"])
 def test_a_full_shm(what: str, tmp_path: Path) -> None:
-    code = {"create": CREATE, "grow": GROW, "death": DEATH, "end": END}[what]
+    code = {"create": CREATE, "grow": GROW, "death": DEATH, "end": END, "unlogged": UNLOGGED}[what]
     done = run_confined(code, {"/dev/shm": "16m"}, tmp_path, 2900)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("ok")
