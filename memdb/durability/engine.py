@@ -300,8 +300,12 @@ class DurableEngine(Opening):
     def _compact_drained(self) -> dict[str, Any]:
         self._drain()
         before, lsn = self.store.figures(), self.commit.figures()["applied_lsn"]
-        store = self._generations.make(self.store.generation + 1, self._mappings())
-        store.copy_from(self.store.mapping, self.store.generation & 1, self._segs.group_lease)
+        try:
+            store = self._generations.make(self.store.generation + 1, self._mappings())
+            store.copy_from(self.store.mapping, self.store.generation & 1, self._segs.group_lease)
+        except ArenaFullError:  # it has taken all the room that there was
+            self._give_back_later((self.store.generation + 1) & 1)
+            raise
         commit = self._make_commit(store, lsn)
         if self._options.logged:
             self._wal.detach(self.commit)

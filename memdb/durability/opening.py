@@ -377,8 +377,11 @@ class Opening:
         old = self._segs.arenas[(generation + 1) & 1]
         if kernel.arena_figures(old)["generation"]:
             kernel.arena_close(old)
-            self._old_arena = (generation + 1) & 1
-            self._old_at, self._old_wait = 0.0, OLD_WAIT
+            self._give_back_later((generation + 1) & 1)
+
+    def _give_back_later(self, parity: int) -> None:
+        """The memory of an arena goes back once nobody reads in it."""
+        self._old_arena, self._old_at, self._old_wait = parity, 0.0, OLD_WAIT
 
     # -------------------------------------------------------------------------------------------- leases
 

@@ -147,10 +147,45 @@ db.close()
 print("ok")
 """
 
+COMPACT = """
+import os, sys, time, memdb
+def free():
+    now = os.statvfs("/dev/shm")
+    return now.f_bavail * now.f_frsize
+place = sys.argv[1]
+db = memdb.open(place + "/data", linger=0, max_memory="12MiB", timeout=20)
+db.set_many((n, os.urandom(4000)) for n in range(1500))
+with open("/dev/shm/others", "wb", buffering=0) as others:
+    others.write(bytes(free() - (4 << 20)))
+before = free()
+try:
+    db.compact()
+except memdb.ArenaFullError as error:
+    assert "/dev/shm" in str(error), error
+else:
+    raise SystemExit("there was room: the test shows nothing")
+began = time.monotonic()
+while free() < before - (1 << 20):
+    assert time.monotonic() - began < 10, f"{free()} of {before} bytes are free"
+    time.sleep(0.01)
+db["a"] = 1
+assert len(db) == 1501
+db.close()
+print("ok")
+"""
 
-@pytest.mark.parametrize("what", ["create", "grow", "death", "end", "unlogged"])
+CASES = {
+    "create": CREATE,
+    "grow": GROW,
+    "death": DEATH,
+    "end": END,
+    "unlogged": UNLOGGED,
+    "compact": COMPACT,
+}
+
+
+@pytest.mark.parametrize("what", CASES)
 def test_a_full_shm(what: str, tmp_path: Path) -> None:
-    code = {"create": CREATE, "grow": GROW, "death": DEATH, "end": END, "unlogged": UNLOGGED}[what]
-    done = run_confined(code, {"/dev/shm": "16m"}, tmp_path, 2900)
+    done = run_confined(CASES[what], {"/dev/shm": "16m"}, tmp_path, 2900)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("ok")
