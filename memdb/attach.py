@@ -460,9 +460,7 @@ class Attachment:
         board = _kernel.Mapping(fds[3], sizes["board"], writable=True, fork_private=True)
         client = _kernel.Client(arena0, arena1, lease, board, page, word, answer["client_id"])
         options = EngineOptions.from_wire(answer["options"])
-        supervisor = wire.peer_pidfd(
-            sock
-        )  # the last that can fail: who declines must not read under that lease
+        supervisor = wire.peer_pidfd(sock)  # the last that can fail: nobody reads by a lease that is declined
         if hasattr(self, "client"):
             client.keep_time(self.client)
         self.client, self.options = client, options
