@@ -352,7 +352,7 @@ class Supervisor:
         descriptors are the caller's to close. OSError: none was made.
         """
         roles: list[str] = []
-        theirs: list[int] = []
+        theirs: list[socket.socket] = []
         for role in self.readers:
             lease = self.clients.of_role(role)
             actor = self.actors[role]
@@ -361,15 +361,15 @@ class Supervisor:
                 continue
             try:
                 ours, other = socket.socketpair()
+                theirs.append(other)
+                with ours:
+                    self.tell(role, {"op": "client"}, (ours.fileno(),))
             except OSError:
-                for fd in theirs:
-                    os.close(fd)
+                for sock in theirs:
+                    sock.close()
                 raise
-            with ours:
-                self.tell(role, {"op": "client"}, (ours.fileno(),))
             roles.append(role)
-            theirs.append(other.detach())
-        return roles, theirs
+        return roles, [sock.detach() for sock in theirs]
 
     def _writer_died(self, code: int) -> None:
         if code == EXIT_NO_ROOM:
