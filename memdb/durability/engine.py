@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from memdb.durability import checkpoints, figures
 from memdb.durability.failures import disk_error
+from memdb.durability.manifest import CheckpointEntry
 from memdb.durability.opening import ENDING, FAR, RETRY, SERVING, Opening
 from memdb.durability.pressure import AGES_APART, settle
 from memdb.durability.rebuild import PUNCH_FROM, EngineSegments, ViewsStand
@@ -373,6 +374,13 @@ class DurableEngine(Opening):
         it has gone."""
         entry = checkpoints.entry_of(meta)
         self._triggers.said(self._clock.monotonic())  # should it be refused, the next is not far
+        try:
+            return self._have_counted(entry)
+        except (OSError, Error):  # the disk may be full, and nobody else knows of this file
+            self._wal.later(lambda: checkpoints.discard(self._files, entry))
+            raise
+
+    def _have_counted(self, entry: CheckpointEntry) -> int:
         self._refuse_failed()
         newest = self._newest_sound()
         if entry.lsn <= newest:  # of the way back (rule L5), or this one, named by a writer that died then
