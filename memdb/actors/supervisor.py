@@ -340,8 +340,8 @@ class Supervisor:
         try:
             self._start(actor.role)
         except (errors.ArenaFullError, OSError) as error:
-            if self.phase == "starting":  # nobody is inside: whoever waits at the door starts another group
-                raise
+            if self.phase == "starting" and actor.role == "writer":
+                raise  # nobody is inside: whoever waits at the door starts another group
             log.warning("%s can't be started: %s; tried again in %g s", actor.role, error, pause)
             self.loop.after(pause, lambda: self._start_again(actor, min(2 * pause, _PAUSE_MAX)))
 
