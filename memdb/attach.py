@@ -459,15 +459,16 @@ class Attachment:
         lease = _kernel.Mapping(fds[2], sizes["lease"], writable=True, fork_private=True)
         board = _kernel.Mapping(fds[3], sizes["board"], writable=True, fork_private=True)
         client = _kernel.Client(arena0, arena1, lease, board, page, word, answer["client_id"])
+        options = EngineOptions.from_wire(answer["options"])
+        supervisor = wire.peer_pidfd(sock)  # the last that can fail: nobody reads by a lease that is declined
         if hasattr(self, "client"):
             client.keep_time(self.client)
-        self.client = client
-        self.options = EngineOptions.from_wire(answer["options"])
+        self.client, self.options = client, options
         self.client.snapshot_max_age = self.options.snapshot_max_age
         self._start_options = self.options
         self.group_id, self.memory_only = answer["group"], answer["memory_only"]
         self.poison = _poison(answer)
-        self._sock, self._supervisor = sock, wire.peer_pidfd(sock)
+        self._sock, self._supervisor = sock, supervisor
         self._stale = False
         return True
 

@@ -9,6 +9,7 @@ Invariants:
   operations on one semaphore or eventfd, which order the stores before the loads on every processor; the
   words are aligned and stored whole.
 * A message that names descriptors is published after they are in the lane, so receiving them never waits.
+* Every message goes in: one larger than the ring lies in a memfd, which the lane carries.
 * A mailbox dies with either of its ends: a restarted actor gets new ones, so half a message is never
   continued. An actor parks on a posix_ipc semaphore; the supervisor, which sleeps in epoll, on an
   eventfd.
@@ -34,6 +35,8 @@ RING_BYTES: Final = 1 << 18
 _HEAD, _TAIL, _DATA = 0, 8, 16  # the words in units of 8 bytes: on cache lines of their own; then the ring
 _DATA_AT: Final = _DATA * 8
 _LENGTH: Final = struct.Struct("<II")  # bytes of the message, number of descriptors
+_IN_RING_MAX: Final = RING_BYTES - 16
+"""Bytes of a message in the ring; a longer one is 0 bytes there, and lies in the first descriptor."""
 
 
 class Bell(Protocol):
@@ -121,11 +124,11 @@ class Mailbox:
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Puts a message in and rings. Never waits: without room it is kept for `flush`. Any thread."""
-        body = wire.encode(message)[4:]
-        if len(body) + 16 > RING_BYTES:
-            raise ValueError(f"a mailbox message of {len(body)} bytes; the ring has {RING_BYTES} bytes")
+        body, sent = wire.encode(message)[4:], wire.duplicates(fds)
+        if len(body) > _IN_RING_MAX:
+            body, sent = b"", (_file_of(body), *sent)
         with self._sending:
-            self._waiting.append((body, wire.duplicates(fds)))
+            self._waiting.append((body, sent))
             self._flush()
 
     @property
@@ -188,6 +191,9 @@ class Mailbox:
                 received = array.array("i")
                 received.frombytes(payload)
                 fds.extend(received)
+        if not length:
+            with open(fds.pop(0), "rb") as file:
+                body = file.read()
         return wire.parse(body), fds
 
     def _copy_out(self, position: int, length: int) -> bytes:
@@ -203,3 +209,12 @@ class Mailbox:
             for fd in fds:
                 os.close(fd)
         self._waiting.clear()
+
+
+def _file_of(body: bytes) -> int:
+    """A descriptor of a memfd that holds a long message, to be read from its beginning."""
+    fd = os.memfd_create("memdb-message", os.MFD_CLOEXEC)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(body)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd

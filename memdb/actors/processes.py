@@ -30,6 +30,7 @@ from memdb.actors.wire import Message
 
 __all__ = [
     "EXIT_FAILED",
+    "EXIT_NO_ROOM",
     "EXIT_ORPHANED",
     "EXIT_REFUSED",
     "EXIT_UNCAUGHT",
@@ -52,6 +53,8 @@ EXIT_FAILED: Final = 72
 """The directory is gone, so nothing more was written."""
 EXIT_VIEWS_STAND: Final = 73
 """Zero-copy views stand in the arena that the next generation needs: the next writer gets a fresh segment."""
+EXIT_NO_ROOM: Final = 74
+"""There was no address space for it now, or no memory for another arena; its predecessor had it."""
 
 
 class Post:

@@ -35,7 +35,7 @@ from memdb.actors.door import Connection, Door
 from memdb.actors.locks import FileLock
 from memdb.actors.loop import Loop, Timer
 from memdb.actors.mailbox import EventBell
-from memdb.actors.processes import EXIT_FAILED, EXIT_REFUSED, EXIT_VIEWS_STAND, Actor
+from memdb.actors.processes import EXIT_FAILED, EXIT_NO_ROOM, EXIT_REFUSED, EXIT_VIEWS_STAND, Actor
 from memdb.actors.progress import Progress, WriterPosition
 from memdb.actors.segments import GroupSegments
 from memdb.actors.wire import Message
@@ -52,7 +52,9 @@ _FIRST_CLIENT: Final = 10.0  # seconds that a fresh group waits for the opener t
 _YOUNG: Final = 1.0  # seconds: a reader that dies before has no luck where it is, and is started again later
 _PAUSE: Final = 0.1  # seconds until then, at first
 _PAUSE_MAX: Final = 5.0  # and at most
+_NO_ROOM_PAUSE: Final = 1.0  # seconds until a writer that had no room is followed by the next
 _RETRY: Final = 0.01  # seconds until a full mailbox is tried again
+_FORGET_AGAIN: Final = 1.0  # seconds until outcomes are to be forgotten that could not be
 
 OnReply = Callable[[Message], None]
 
@@ -110,6 +112,7 @@ class Supervisor:
             bytes, float
         ] = {}  # client ids and when they went; their outcomes are stored still
         self._deaths: tuple[int, int] = (-1, 0)  # LSN, how many writers died at it
+        self._killed_at_end = 0  # writers, while the group ended
         self._served = False
         self._flushing = False
         self.requests = requests.Requests(self)
@@ -262,7 +265,7 @@ class Supervisor:
         elif op == "forget":
             for client_id in message["clients"]:
                 self._departed.pop(client_id, None)
-            self.ask("writer", "forget", lambda reply: None, clients=message["clients"])
+            self.ask("writer", "forget", self._forgot, clients=message["clients"])
         elif op == "trigger":
             self.requests.checkpoint(message["reason"], lambda reply: None)
         elif op == "refused":
@@ -304,7 +307,7 @@ class Supervisor:
         self.loop.unwatch(actor.bell.fd)
         pid, code = actor.pid, actor.reap()
         if self.phase == "ending":
-            self._ended(actor)
+            self._ended(actor, code)
             return
         if not self.is_home_present():
             return
@@ -337,8 +340,8 @@ class Supervisor:
         try:
             self._start(actor.role)
         except (errors.ArenaFullError, OSError) as error:
-            if self.phase == "starting":  # nobody is inside: whoever waits at the door starts another group
-                raise
+            if self.phase == "starting" and actor.role == "writer":
+                raise  # nobody is inside: whoever waits at the door starts another group
             log.warning("%s can't be started: %s; tried again in %g s", actor.role, error, pause)
             self.loop.after(pause, lambda: self._start_again(actor, min(2 * pause, _PAUSE_MAX)))
 
@@ -349,7 +352,7 @@ class Supervisor:
         descriptors are the caller's to close. OSError: none was made.
         """
         roles: list[str] = []
-        theirs: list[int] = []
+        theirs: list[socket.socket] = []
         for role in self.readers:
             lease = self.clients.of_role(role)
             actor = self.actors[role]
@@ -358,17 +361,20 @@ class Supervisor:
                 continue
             try:
                 ours, other = socket.socketpair()
+                theirs.append(other)
+                with ours:
+                    self.tell(role, {"op": "client"}, (ours.fileno(),))
             except OSError:
-                for fd in theirs:
-                    os.close(fd)
+                for sock in theirs:
+                    sock.close()
                 raise
-            with ours:
-                self.tell(role, {"op": "client"}, (ours.fileno(),))
             roles.append(role)
-            theirs.append(other.detach())
-        return roles, theirs
+        return roles, [sock.detach() for sock in theirs]
 
     def _writer_died(self, code: int) -> None:
+        if code == EXIT_NO_ROOM:
+            self.loop.after(_NO_ROOM_PAUSE, lambda: self._start_again(self.actors["writer"]))
+            return
         position = self.progress.position()
         # A kill from outside while nothing was under way says nothing about any record.
         suspicious = code != EXIT_VIEWS_STAND and (position.in_flight or code != -signal.SIGKILL)
@@ -505,6 +511,11 @@ class Supervisor:
         if self.actors["reaper"].ready:
             self.tell("reaper", {"op": "gone", "client": client_id, "when": departed})
 
+    def _forgot(self, reply: Message) -> None:
+        """So many at once had no room: the rest has its turn in a moment."""
+        for client_id in reply.get("left", ()):
+            self._have_forgotten(client_id, time.monotonic() - reaper.OUTCOMES_KEPT + _FORGET_AGAIN)
+
     def _known(self, client_id: bytes) -> None:
         client = self.clients.get(client_id)
         if client is not None:
@@ -608,9 +619,23 @@ class Supervisor:
             elif actor.running:
                 actor.kill(signal.SIGTERM)
 
-    def _ended(self, actor: Actor) -> None:
+    def _ended(self, actor: Actor, code: int) -> None:
+        if actor.role == "writer" and code < 0 and code != -signal.SIGTERM:
+            self._have_log_ended()
         if not any(one.running for one in self.actors.values()):
             self._finish()
+
+    def _have_log_ended(self) -> None:
+        """The last writer was killed before it had ended the log: commits of level `memory` may be in the log
+        buffer alone, and the buffer ends with this process. Another one writes them (rule C4), and ends."""
+        self._killed_at_end += 1
+        has_log = self.options.logged and self._has_shown() and self.poison is None
+        if not has_log or self._killed_at_end >= POISON_DEATHS or not self.home.is_present():
+            return
+        try:
+            self._start("writer")
+        except (errors.ArenaFullError, OSError) as error:
+            log.error("what the killed writer had not written can't be written any more: %s", error)
 
     def _finish(self) -> None:
         self.door.close_connections()

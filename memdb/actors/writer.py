@@ -28,6 +28,7 @@ from memdb.actors.directory import Home
 from memdb.actors.locks import FileLock
 from memdb.actors.processes import (
     EXIT_FAILED,
+    EXIT_NO_ROOM,
     EXIT_ORPHANED,
     EXIT_REFUSED,
     EXIT_VIEWS_STAND,
@@ -173,8 +174,7 @@ class _Writer:
         if op == "disk_usage":
             return {"usage": plain(engine.disk_usage())}
         if op == "forget":
-            engine.forget(*message["clients"])
-            return {}
+            return {"left": engine.forget(*message["clients"])}
         if op == "pinned_bytes":
             return {"bytes": engine.pinned_bytes(message["readers"])}
         raise errors.Error(f"the writer knows no operation {op!r}")
@@ -269,7 +269,8 @@ def main(post: Post, job: Job) -> int:
         segments = _engine_segments(job)
     except OSError as error:
         if job.rebuild:  # there was room for its predecessor: the next one may find it again
-            raise
+            log.error("the segments can't be mapped: %s", error)
+            return EXIT_NO_ROOM
         post.send("refused", error=_no_room_to_map(error).to_wire())
         return EXIT_REFUSED
     engine = DurableEngine(files, RealClock(), job.options, segments, log)
@@ -281,6 +282,9 @@ def main(post: Post, job: Job) -> int:
     except ViewsStand:  # made since the supervisor looked; the next writer gets a fresh segment
         return EXIT_VIEWS_STAND
     except errors.Error as error:
+        if job.rebuild and not job.options.logged and isinstance(error, errors.ArenaFullError):
+            log.error("the old arena stays, and is read on: it is all that there is: %s", error)
+            return EXIT_NO_ROOM
         post.send("refused", error=error.to_wire())
         return EXIT_REFUSED
     except OSError as error:

@@ -158,8 +158,9 @@ def put_in_place(files: Files, entry: CheckpointEntry) -> None:
 
 
 def discard(files: Files, entry: CheckpointEntry) -> None:
-    """Deletes what `write` has written and nobody needs."""
-    files.unlink(_beside(entry.lsn, entry.salt))
+    """Deletes what `write` has written and nobody needs; if the disk refuses, a later checkpoint does."""
+    with contextlib.suppress(OSError):
+        files.unlink(_beside(entry.lsn, entry.salt))
 
 
 def _beside(lsn: int, salt: int) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from memdb.durability import checkpoints, figures
 from memdb.durability.failures import disk_error
+from memdb.durability.manifest import CheckpointEntry
 from memdb.durability.opening import ENDING, FAR, RETRY, SERVING, Opening
 from memdb.durability.pressure import AGES_APART, settle
 from memdb.durability.rebuild import PUNCH_FROM, EngineSegments, ViewsStand
@@ -300,8 +301,12 @@ class DurableEngine(Opening):
     def _compact_drained(self) -> dict[str, Any]:
         self._drain()
         before, lsn = self.store.figures(), self.commit.figures()["applied_lsn"]
-        store = self._generations.make(self.store.generation + 1, self._mappings())
-        store.copy_from(self.store.mapping, self.store.generation & 1, self._segs.group_lease)
+        try:
+            store = self._generations.make(self.store.generation + 1, self._mappings())
+            store.copy_from(self.store.mapping, self.store.generation & 1, self._segs.group_lease)
+        except ArenaFullError:  # it has taken all the room that there was
+            self._give_back_later((self.store.generation + 1) & 1)
+            raise
         commit = self._make_commit(store, lsn)
         if self._options.logged:
             self._wal.detach(self.commit)
@@ -369,6 +374,13 @@ class DurableEngine(Opening):
         it has gone."""
         entry = checkpoints.entry_of(meta)
         self._triggers.said(self._clock.monotonic())  # should it be refused, the next is not far
+        try:
+            return self._have_counted(entry)
+        except (OSError, Error):  # the disk may be full, and nobody else knows of this file
+            self._wal.later(lambda: checkpoints.discard(self._files, entry))
+            raise
+
+    def _have_counted(self, entry: CheckpointEntry) -> int:
         self._refuse_failed()
         newest = self._newest_sound()
         if entry.lsn <= newest:  # of the way back (rule L5), or this one, named by a writer that died then
@@ -463,6 +475,7 @@ class DurableEngine(Opening):
         if self._options.logged and self._failure is None:
             try:
                 if clean:
+                    self.commit.close_intake(True)  # who writes on and on would keep it from ending
                     self._drain()
                 self._wal.sync(self.commit)
                 if clean:

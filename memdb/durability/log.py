@@ -33,7 +33,8 @@ from memdb.shm import _kernel as kernel
 __all__ = ["LSN_STEP", "SegmentLog"]
 
 LSN_STEP: Final = 1 << 20
-_SYNC_WAIT: Final = 600.0
+_SLOW_SYNC: Final = 60.0
+"""Seconds of one sync after which engine.log says so."""
 _Job = Callable[[], None]
 _Sink = int | Callable[[bytes, int], int] | tuple[int, Watcher]
 
@@ -223,9 +224,14 @@ class SegmentLog:
         else:  # it may have been sealed by a writer that died before it had ended
             reopened = [replace(one, end=None) if one.number == number else one for one in now.segments]
             now = replace(now, segments=tuple(reopened))
-        self.store(
-            replace(now, term=now.term + 1, durable_lsn=max(now.durable_lsn, commit.figures()["applied_lsn"]))
-        )
+        durable = max(now.durable_lsn, commit.figures()["applied_lsn"])
+        try:
+            self.store(replace(now, term=now.term + 1, durable_lsn=durable))
+        except OSError as error:
+            if now != self.current:
+                raise
+            # The disk may be full: the one in force names this segment, and commits fit in that.
+            self._log.warning("the MANIFEST stays as it is: %s", error)
         self._prepare_spare()
 
     def hand_over(self, commit: kernel.Commit) -> None:
@@ -413,14 +419,19 @@ class SegmentLog:
             if self._sync_thread is None:
                 self.pump(commit)
             else:
-                with self._condition:
-                    self._condition.wait_for(
-                        lambda: self.failure is not None or self._synced.get(number, 0) >= written, _SYNC_WAIT
-                    )
+                self._await_sync(number, written)
             if self.failure is not None:
                 raise self.failure
         self.durable_lsn = max(self.durable_lsn, figures["written_lsn"])
         return self.durable_lsn
+
+    def _await_sync(self, number: int, written: int) -> None:
+        """However long the disk takes: nothing is durable because time has passed."""
+        with self._condition:
+            while not self._condition.wait_for(
+                lambda: self.failure is not None or self._synced.get(number, 0) >= written, _SLOW_SYNC
+            ):
+                self._log.warning("the disk has not synced %s for %g s", segments.path_of(number), _SLOW_SYNC)
 
     def pump(self, commit: kernel.Commit) -> bool:
         """Does the sync thread's work in the caller's thread, where there is none; whether there was any."""

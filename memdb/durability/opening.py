@@ -54,6 +54,8 @@ ENDING: Final = 4
 FAR: Final = 365 * 86400.0
 _LOOK_EVERY: Final = 0.25
 _FORGOTTEN_AT_ONCE: Final = 64  # ranges in one commit
+_OWN_CELLS: Final[int] = kernel.GROUP_CELL  # result cells of the group that nobody waits for
+_UNDER_WAY: Final = (1, 2)  # states of a result cell: submitted, taken
 RETRY: Final = 5.0
 """Seconds between attempts to begin a new log after a failure."""
 OLD_WAIT: Final = 0.005
@@ -230,7 +232,7 @@ class Opening:
         self._retry_at = self._clock.monotonic() + RETRY
         deletes = not isinstance(error, LogFailed) and self._wal.takes_deletes
         self.commit.read_only(kernel.STATUS_READ_ONLY, deletes)
-        self._phase(READ_ONLY)
+        self._phase(SERVING if deletes else READ_ONLY)  # READ_ONLY: a successor may not go on in this log
 
     def _continue_arena(self) -> bool:
         """Reads the dead writer's generation (rule G1); False if it can't be used."""
@@ -375,8 +377,11 @@ class Opening:
         old = self._segs.arenas[(generation + 1) & 1]
         if kernel.arena_figures(old)["generation"]:
             kernel.arena_close(old)
-            self._old_arena = (generation + 1) & 1
-            self._old_at, self._old_wait = 0.0, OLD_WAIT
+            self._give_back_later((generation + 1) & 1)
+
+    def _give_back_later(self, parity: int) -> None:
+        """The memory of an arena goes back once nobody reads in it."""
+        self._old_arena, self._old_at, self._old_wait = parity, 0.0, OLD_WAIT
 
     # -------------------------------------------------------------------------------------------- leases
 
@@ -406,15 +411,25 @@ class Opening:
         if self._commit is not None:
             self._commit.remove_lease(known[0])
 
-    def forget(self, *client_ids: bytes) -> None:
-        """Deletes the stored outcomes of clients that have been dead long enough (rule C2)."""
-        for first in range(0, len(client_ids), _FORGOTTEN_AT_ONCE):
+    def forget(self, *client_ids: bytes) -> list[bytes]:
+        """Deletes the stored outcomes of clients that have been dead long enough (rule C2).
+
+        The clients that have to be named again, later: of two commits of the engine's own in one result cell
+        the first would not be done.
+        """
+        lease, done = self._segs.group_lease, 0
+        states = (kernel.lease_result(lease, cell)[0] for cell in range(_OWN_CELLS))
+        if any(state in _UNDER_WAY for state in states):
+            return list(client_ids)
+        while done < min(len(client_ids), _FORGOTTEN_AT_ONCE * _OWN_CELLS // 2):
             ranges = []
-            for client_id in client_ids[first : first + _FORGOTTEN_AT_ONCE]:
+            for client_id in client_ids[done : done + _FORGOTTEN_AT_ONCE]:
                 start = b"\x02o" + client_id
                 ranges.append({"op": "delete_range", "key": start, "value": start + b"\xff" * 2})
-            if not kernel.lease_send(self._segs.group_lease, self._segs.board, kernel.ops_build(ranges)):
-                self._log.warning("the outcomes of %d dead clients stay: the ring is full", len(ranges))
+            if not kernel.lease_send(lease, self._segs.board, kernel.ops_build(ranges)):
+                break
+            done += len(ranges)
+        return list(client_ids[done:])
 
     def _nudge(self) -> None:
         """The sync thread, after work: lets the loop look at triggers now and then, never when idle."""

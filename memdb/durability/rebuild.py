@@ -116,6 +116,13 @@ class Generations:
                 "release them first"
             )
 
+    def give_back(self, parity: int, leases: Iterable[kernel.Mapping]) -> None:
+        """Gives back what a generation has taken that could not be built; not while a read may be under way
+        there (rule R6): then the next attempt has it."""
+        fd = self._segs.arena_fds[parity]
+        if fd >= 0 and not any(kernel.lease_readers(lease, parity) for lease in leases):
+            kernel.punch(fd, PUNCH_FROM, self._segs.arenas[parity].size - PUNCH_FROM)
+
     def give_up(self, leases: Iterable[kernel.Mapping]) -> None:
         """Tears the present arena down and gives the memory of both back (rules G3, R6).
 
@@ -310,6 +317,9 @@ def from_arena(
         lsn = store.copy_from(segs.arenas[old & 1], old & 1, segs.group_lease)
     except _UNUSABLE:
         return None
+    except ArenaFullError:
+        generations.give_back((old + 1) & 1, leases)
+        raise
     applied = replay_buffer(segs, store, lsn)
     return None if applied is None else (store, *applied)
 

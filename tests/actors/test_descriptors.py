@@ -1,14 +1,17 @@
 """No file descriptors left: in a client that opens, in the supervisor at the door, in the writer that
 rotates. Clear errors, nothing leaks, and it goes on when there are some again."""
 
+import errno
 import os
 import resource
 from pathlib import Path
 
 import psutil
+import pytest
 from actors.group_tools import python, wait_until
 
 import memdb
+from memdb.actors import wire
 
 CLIENT = """
 import os, resource, sys, memdb
@@ -46,6 +49,30 @@ print("ok", refused)
 def test_a_client_without_descriptors_is_told_and_loses_none(tmp_path: Path) -> None:
     said, _ = python(CLIENT, tmp_path / "data").communicate(timeout=120)
     assert said.startswith("ok"), said
+
+
+def test_who_declines_does_not_read_under_the_lease_that_he_gave_back(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pins would protect nothing: the writer knows that lease no more."""
+    with memdb.open(place, linger=0, max_memory="64MiB") as db:
+        db["a"] = 1
+        before = db._attachment.client
+        supervisor = psutil.Process(db.info().processes["supervisor"].pid)
+        supervisor.kill()
+        supervisor.wait(10)
+
+        def none_left(sock: object) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        with monkeypatch.context() as without:
+            without.setattr(wire, "peer_pidfd", none_left)
+            with pytest.raises(memdb.Error, match="ulimit -n"):
+                db["a"] = 2
+        assert db._attachment.client is before
+        assert db["a"] == 1
+        db["a"] = 2
+        assert db["a"] == 2 and db._attachment.client is not before
 
 
 JOIN = """

@@ -8,7 +8,7 @@ from actors.confined import WHY, may_mount, run_confined
 pytestmark = pytest.mark.skipif(not may_mount(), reason=WHY)
 
 COMMON = """
-import errno, os, sys, time, memdb
+import errno, os, signal, sys, time, memdb
 place = sys.argv[1]
 ballast = place + "/ballast"
 
@@ -78,6 +78,13 @@ assert dict(db) == model
 failure = db.info().wal.failure
 told(refused(db, lambda: db.set("no", 1)), "the next log segment")
 assert failure, "info() does not say it"
+before = db.info().processes
+os.kill(before["writer"].pid, signal.SIGKILL)
+assert db.delete(220)
+del model[220]
+assert dict(db) == model
+now = db.info().processes
+assert now["writer"].pid != before["writer"].pid and now["supervisor"].pid == before["supervisor"].pid
 empty()
 until_it_goes_on(db, "after")
 model["after"] = 1

@@ -1,6 +1,7 @@
-"""The writer and the checkpointer die together while the checkpointer is asked for something."""
+"""Deaths that come together, or while there is no room for a successor."""
 
 import os
+import resource
 import signal
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ import psutil
 from actors.group_tools import wait_until
 
 import memdb
+from memdb.actors.supervisor import POISON_DEATHS
 
 
 def _actors(supervisor: int) -> dict[str, int]:
@@ -41,3 +43,21 @@ def test_a_checkpointer_reads_nothing_before_the_writer_knows_of_it(data: Path) 
             os.kill(successor, signal.SIGCONT)
         asking.join(60)
         assert answers and answers[0].ok
+
+
+def test_successors_without_room_to_map_poison_nothing(data: Path) -> None:
+    """Rule G4 is about a record that kills its writer; three writers without address space are none."""
+    with memdb.open(data, linger=0, timeout=60.0, max_memory="256MiB") as db:
+        db["a"] = 1
+        processes = db.info().processes
+        supervisor, writer = psutil.Process(processes["supervisor"].pid), processes["writer"].pid
+        _, hard = resource.prlimit(supervisor.pid, resource.RLIMIT_AS)
+        room = supervisor.memory_info().vms + (64 << 20)
+        resource.prlimit(supervisor.pid, resource.RLIMIT_AS, (room, hard))
+        os.kill(writer, signal.SIGKILL)
+        log = data / "engine.log"
+        wait_until(lambda: log.read_text().count("can't be mapped") >= POISON_DEATHS)
+        assert db["a"] == 1
+        resource.prlimit(supervisor.pid, resource.RLIMIT_AS, (hard, hard))
+        db["b"] = 2
+        assert db.info().phase == "serving" and supervisor.is_running()

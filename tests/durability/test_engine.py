@@ -241,6 +241,57 @@ def test_a_full_disk_at_a_rotation_refuses_commits_until_there_is_room() -> None
     assert machine.reboot().start().names() == {"a": b"1", "c": b"3"}
 
 
+def test_an_engine_ends_however_much_is_written() -> None:
+    """What was taken is finished; what comes meanwhile stays in its ring, and its client sends it again."""
+    machine = Machine().start()
+    machine.set("a", b"1")
+    count = [0]
+
+    def write_on(kind: str, path: str) -> None:
+        if kind == "datasync":
+            count[0] += 1
+            assert count[0] < 50, "it does not end"
+            machine.submit([{"op": "set", "key": key(f"n{count[0]}"), "value": b"2\0"}])
+
+    machine.files.on_operation = write_on
+    machine.submit([{"op": "set", "key": key("b"), "value": b"2\0"}])
+    machine.engine.stop()
+    machine.files.on_operation = None
+    after = machine.reboot().start()
+    assert after.report.clean and after.names()["a"] == b"1"
+
+
+def test_on_a_full_disk_a_successor_goes_on_in_the_open_segment() -> None:
+    """The log is sound, so no new files are needed: with them the start failed, and the whole group ended."""
+    machine = Machine().start()
+    machine.set("a", b"1")
+    machine.set("b", b"2", "memory")
+
+    def fail(kind: str, path: str) -> None:
+        if kind == "create":
+            raise OSError(errno.ENOSPC, "full", path)
+
+    machine.files.on_operation = fail
+    with pytest.raises(errors.DiskFullError):
+        machine.engine.rotate()
+    machine.delete("a", "memory")
+    after = machine.successor()
+    after.files.on_operation = fail
+    after.start()
+    assert after.report.source == "arena" and after.names() == {"b": b"2"}
+    after.set("c", b"3", "full")
+    with pytest.raises(errors.DiskFullError):
+        after.engine.rotate()
+    after.delete("b", "full")
+    assert after.reboot(after.files.crash(lambda path, sector: False)).start().names() == {"c": b"3"}
+    after.files.on_operation = None
+    after.clock.advance(10)
+    after.engine.run(after.clock.monotonic())
+    after.set("d", b"4", "full")
+    left = after.reboot(after.files.crash(lambda path, sector: False)).start()
+    assert left.names() == {"c": b"3", "d": b"4"}
+
+
 @pytest.mark.parametrize("where", ["wal/", "MANIFEST"])
 def test_a_full_disk_at_the_start_is_read_and_commits_wait_for_room(where: str) -> None:
     machine = Machine().start()

@@ -4,8 +4,10 @@ import os
 import threading
 from pathlib import Path
 
+import pytest
 from durability.rig import LEVELS, Machine, key, options
 
+from memdb.durability import log
 from memdb.durability.files import RealClock, RealFiles
 from memdb.shm import _kernel as kernel
 
@@ -54,3 +56,25 @@ def test_commits_of_all_levels_rotations_and_triggers(tmp_path: Path) -> None:
     assert len(again.names()) == 700
     assert again.report.clean
     files.close()
+
+
+def test_time_alone_makes_nothing_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk had stood still for long, a sync was taken for done, and a checkpoint counted with it."""
+    monkeypatch.setattr(log, "_SLOW_SYNC", 0.02)
+    machine = Machine(threads=True).start()
+    engine = machine.engine
+    before, never = engine._wal.durable_lsn, threading.Event()
+    seen: list[int] = []
+
+    def stand_still(kind: str, path: str) -> None:
+        if kind == "datasync" and path.startswith("wal/"):
+            never.wait(0.3)
+            seen.append(engine._wal.durable_lsn)
+
+    machine.submit([{"op": "set", "key": key("a"), "value": b"1\0"}])
+    engine.commit.step()
+    machine.files.on_operation = stand_still
+    assert engine.sync() > before
+    machine.files.on_operation = None
+    engine.stop()
+    assert seen[0] == before, "it was called durable before it was synced"

@@ -139,6 +139,24 @@ def test_one_that_can_not_be_written_leaves_no_file() -> None:
     assert machine.files.listdir("checkpoints") == []
 
 
+@pytest.mark.parametrize("refused", ["for the log", "its name"])
+def test_one_that_can_not_count_leaves_no_file(refused: str) -> None:
+    machine, plan = _begun()
+    meta = _written(machine, plan)
+
+    def full(kind: str, path: str) -> None:
+        if (kind, path[:4]) == ("create", "wal/") if refused == "for the log" else kind == "rename":
+            raise OSError(errno.ENOSPC, "full", path)
+
+    machine.files.on_operation = full
+    if refused == "for the log":
+        with pytest.raises(errors.DiskFullError):
+            machine.engine.rotate()
+    with pytest.raises((errors.DiskFullError, OSError)):
+        machine.engine.checkpoint_finished(meta)
+    assert machine.files.listdir("checkpoints") == []
+
+
 def test_what_a_dead_checkpointer_has_left_goes_with_the_next_checkpoint() -> None:
     machine, plan = _begun()
 

@@ -1,6 +1,7 @@
 """The reader pool: scans that readers work at are those of the caller alone, whoever dies, is slow, lies."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -484,3 +485,18 @@ def test_a_stopped_reader_takes_no_descriptors_of_the_supervisor(served: memdb.D
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
     wait_until(lambda: all_can_be_had(served))
+
+
+def test_a_supervisor_without_descriptors_keeps_no_sockets(served: memdb.Database) -> None:
+    """One socket pair was made, and no descriptor was left to hand it over."""
+    wait_until(lambda: all_can_be_had(served))
+    supervisor = psutil.Process(served.info().processes["supervisor"].pid)
+    before = supervisor.num_fds()
+    _, hard = resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE)
+    for room in range(12):
+        resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (before + room, hard))
+        for _ in range(3):
+            for _, sock in served._attachment.reader_sockets(2, []):
+                sock.close()
+        resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (hard, hard))
+        wait_until(lambda: supervisor.num_fds() <= before)
