@@ -211,14 +211,24 @@ def judge_salvage(scene: Scene, files: MemoryFiles) -> str:
         if scene.writes.get(lsn, {}).get(key) != value:
             raise Violation(f"salvage: {key!r} holds what LSN {lsn} did not write there")
     told = _told(scene, reading)
-    holes = reading.report.lost_keys
     for lsn, changes in scene.writes.items():
-        applied = [key for key in changes if _has(scene, found, key, lsn)]
-        if len(applied) not in (0, len(changes)) and not holes:
-            raise Violation(f"salvage: LSN {lsn} is there in part: {applied} of {list(changes)}")
-        if not applied and lsn not in told and lsn <= scene.durable and not holes:
+        outside = [
+            key for key in changes if not _is_lost(reading, key)
+        ]  # of the others it is said that they may be gone
+        applied = [key for key in outside if _has(scene, found, key, lsn)]
+        if len(applied) not in (0, len(outside)):
+            raise Violation(f"salvage: LSN {lsn} is there in part: {applied} of {outside}")
+        if outside and not applied and lsn not in told and lsn <= scene.durable:
             raise Violation(f"salvage: LSN {lsn} is gone without a word: {reading.report.cuts}")
     return "right" if found == scene.states[scene.latest] else "cut"
+
+
+def _is_lost(reading: Reading, key: bytes) -> bool:
+    """Does the report name a hole that the key lies in?"""
+    return any(
+        (hole.after is None or hole.after < key) and (hole.before is None or key < hole.before)
+        for hole in reading.report.lost_keys
+    )
 
 
 def _has(scene: Scene, found: Versions, key: bytes, lsn: int) -> bool:
