@@ -212,9 +212,7 @@ def judge_salvage(scene: Scene, files: MemoryFiles) -> str:
             raise Violation(f"salvage: {key!r} holds what LSN {lsn} did not write there")
     told = _told(scene, reading)
     for lsn, changes in scene.writes.items():
-        outside = [
-            key for key in changes if not _is_lost(reading, key)
-        ]  # of the others it is said that they may be gone
+        outside = [key for key in changes if not _is_lost(reading, key)]
         applied = [key for key in outside if _has(scene, found, key, lsn)]
         if len(applied) not in (0, len(outside)):
             raise Violation(f"salvage: LSN {lsn} is there in part: {applied} of {outside}")
@@ -224,7 +222,7 @@ def judge_salvage(scene: Scene, files: MemoryFiles) -> str:
 
 
 def _is_lost(reading: Reading, key: bytes) -> bool:
-    """Does the report name a hole that the key lies in?"""
+    """Does the report say that the key may be gone, by a hole that it lies in?"""
     return any(
         (hole.after is None or hole.after < key) and (hole.before is None or key < hole.before)
         for hole in reading.report.lost_keys
