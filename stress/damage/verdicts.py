@@ -9,6 +9,7 @@ must be above all that was durable, look like a tear, and be reported.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from memdb.shm import _kernel as kernel
 from stress.damage.scenes import Scene, Versions
 
 SECTOR = 512
+_IN_NO_FILE = re.compile(r"commits from LSN (\d+) to (\d+) are in no file")
 _ARENA = kernel.Mapping.anonymous(8 << 20)
 
 
@@ -243,6 +245,7 @@ def _told(scene: Scene, reading: Reading) -> set[int]:
     told: set[int] = set()
     for cut in reading.report.cuts:
         told.update(lsn for lsn in scene.writes if cut.first_lsn <= lsn <= cut.last_lsn)
-    if any("are in no file" in note for note in reading.report.notes):
-        told.update(scene.writes)
+    for note in reading.report.notes:
+        if found := _IN_NO_FILE.search(note):
+            told.update(lsn for lsn in scene.writes if int(found[1]) <= lsn <= int(found[2]))
     return told
