@@ -4,7 +4,7 @@ Owns: which commands a tier runs with which arguments, in which lane, and the su
 side, one of what fills a core and one of what starts processes; what a command prints goes to a file of its
 own and is shown whole if it fails.
 
-Invariant: a tier passes only if each of its commands ended with 0 and said how much passed.
+Invariant: a tier passes only if each of its commands ended with 0 and said that something passed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+_TOLD = ("FIGURE ", "SKIPPED", "not judged")
+"""Lines of a part that its tier tells, too: what was not tried here is told like what was found."""
 STRESS = (sys.executable, "-m", "stress")
 
 
@@ -83,7 +85,7 @@ class Result:
 
     @property
     def is_failure(self) -> bool:
-        return self.code != 0 or "passed" not in self.verdict
+        return self.code != 0 or not re.match(r"[1-9]\d* passed", self.verdict)
 
 
 class Tier:
@@ -135,7 +137,7 @@ class Tier:
                 self._running.discard(process)
         result = Result(part, code, time.monotonic() - began, output)
         lines = output.read_text(errors="replace").splitlines()
-        result.figures = [line.removeprefix("FIGURE ") for line in lines if line.startswith("FIGURE ")]
+        result.figures = [line.removeprefix("FIGURE ") for line in lines if line.startswith(_TOLD)]
         result.verdict = next(
             (one for one in reversed(lines) if re.match(r"\d+ passed", one)), result.verdict
         )

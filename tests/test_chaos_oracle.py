@@ -243,6 +243,15 @@ def test_but_not_behind_a_durable_commit_unless_all_died_between(life: Life, kil
     assert bool(life.sees(number)) is not killed
 
 
+def test_a_death_between_a_commit_of_level_memory_and_its_answer(life: Life) -> None:
+    life.losses.append((life.now, FOREVER))
+    counter = life.begin("volatile")
+    life.kills.append(life.now + MS // 2)
+    life.line("A")
+    number = {S0: life.do("set", 0)}
+    assert life.sees(number, volatile=counter) == life.sees(number) == []
+
+
 def test_a_withdrawn_commit_of_level_memory_never_comes(life: Life) -> None:
     life.losses.append((life.now, FOREVER))
     first = life.do("volatile")

@@ -54,6 +54,8 @@ class Killer:
         """When the writer was killed, and not the supervisor with it."""
         self.disturbances: list[int] = []
         """When something was done that delays a new writer: kills of what it needs, and stops."""
+        self.fatal: list[int] = []
+        """When a supervisor or a writer was killed: what only their memory held may go with both."""
         self.switches: list[int] = []
         """When a compaction began: it makes a generation, too."""
         self.trace: list[str] = []
@@ -155,6 +157,7 @@ class Killer:
             return
         self.kills += dict.fromkeys(now, 1)
         self.disturbances.append(monotonic_ns())
+        self.fatal.append(self.disturbances[-1])
         self._note(f"kill all {now}")
 
     def _stop_one(self) -> None:
@@ -185,6 +188,7 @@ class Killer:
             self.deaths.append(now)
         if role in ("writer", "supervisor"):
             self.disturbances.append(now)
+            self.fatal.append(now)
         self._note(f"kill {role} {pid}")
         return True
 

@@ -76,6 +76,7 @@ class _Settled:
 
     time: int
     counter: int
+    begun: int
     acknowledged: int
 
 
@@ -173,7 +174,7 @@ class Region:
         if operation.level in DURABLE and self._volatile:
             last = next((one for one in reversed(self._volatile) if one.ended is not None), None)
             if last is not None and (not self._durable or self._durable[-1].counter != last.counter):
-                self._durable.append(_Settled(now, last.counter, last.ended or 0))
+                self._durable.append(_Settled(now, last.counter, last.begun, last.ended or 0))
                 if len(self._volatile) > _KEPT:
                     del self._volatile[:_DROPPED]
                 del self._durable[:-_KEPT]
@@ -210,7 +211,7 @@ class Region:
 
     def judge(self, seen: Observation, losses: list[tuple[int, int]], kills: Sequence[int] = ()) -> list[str]:
         """What is wrong with an observation. ``losses``: times in which a whole group could be killed;
-        ``kills``: when something was, ascending."""
+        ``kills``: when a supervisor or a writer was, ascending."""
         wrong = []
         explained = self._explain(seen)
         if explained is None:
@@ -356,10 +357,11 @@ def _settled_at(one: _Settled) -> int:
 
 
 def _was_lost(one: _Settled, losses: list[tuple[int, int]], kills: Sequence[int]) -> bool:
-    """May all processes have died before the durable commit could follow?"""
+    """May all processes have died before the durable commit could follow? Also between its own and the moment
+    in which its client heard of it."""
     if not _could_be_lost(one.acknowledged, losses):
         return False
-    after = bisect_left(kills, one.acknowledged)
+    after = bisect_left(kills, one.begun)
     return after < len(kills) and kills[after] <= one.time
 
 

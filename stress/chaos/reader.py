@@ -94,6 +94,7 @@ class Ranger:
             for key in self._random.sample(list(rows), min(5, len(rows))):
                 if snapshot.get(key) != rows[key]:
                     say("V", f"{key} reads otherwise by point than by range, in one snapshot")
+            self._read_otherwise(snapshot, rows)
         except memdb.SnapshotExpired:
             say("E")
             snapshot.close()
@@ -107,6 +108,19 @@ class Ranger:
         else:
             snapshot.close()
         self._pause.wait(self._random.uniform(0.0, 0.06))  # leaves the processors to the others
+
+    def _read_otherwise(self, snapshot: memdb.Snapshot, rows: dict[Any, Any]) -> None:
+        """Now and then the same once more: backwards, or many keys at once with some that are not there."""
+        chance = self._random.random()
+        if chance < 0.15:
+            again = list(snapshot.range(prefix=("c",), reverse=True))
+            if again != list(rows.items())[::-1]:
+                say("V", f"a snapshot at LSN {snapshot.lsn} reads otherwise backwards than forwards")
+        elif chance < 0.3:
+            keys = self._random.sample(list(rows), min(200, len(rows)))
+            missing = [(*key, "not there") for key in keys[:20]]
+            if snapshot.get_many([*keys, *missing]) != [rows.get(key) for key in (*keys, *missing)]:
+                say("V", f"a snapshot at LSN {snapshot.lsn} reads otherwise with get_many than by range")
 
     def _tell(self, times: list[int], rows: dict[Any, Any], balances: list[int], counted: int) -> None:
         regions: dict[int, list[Any]] = defaultdict(list)

@@ -254,7 +254,7 @@ class Chaos:
                     self._waiting.append((client, seen))
                     continue
                 self.judged += 1
-                self.violations += region.judge(seen, self._losses, self.killer.disturbances)
+                self.violations += region.judge(seen, self._losses, self.killer.fatal)
             self.pauses.judge(
                 self.killer.deaths, self.killer.disturbances, self.killer.switches, self.regions
             )
@@ -296,7 +296,7 @@ class Chaos:
             self._wait_until(region, seen)
             with self._lock:
                 self.judged += 1
-                self.violations += region.judge(seen, self._losses, self.killer.disturbances)
+                self.violations += region.judge(seen, self._losses, self.killer.fatal)
         self._judge_readers()
         with self._lock:
             least = self.totals["tallies"] + sum(one.tallies for one in self.regions)

@@ -8,6 +8,7 @@ A case is (label, path, offset of the first changed byte, new content, are whole
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -154,6 +155,23 @@ def whole_files(scene: Scene, other: Scene, earlier: Scene) -> Iterator[FilesCas
         yield FilesCase(
             f"a foreign {unknown}", _with(scene.files, {unknown: _same_place(other, scene, path)})
         )
+
+
+def both_checkpoints(scene: Scene, chance: random.Random) -> FilesCase:
+    """Somewhere in each checkpoint a bit, a sector, or all that follows."""
+    files, labels = scene.files.survivor(), []
+    for name in files.listdir("checkpoints"):
+        content = files.contents(f"checkpoints/{name}")
+        at, how = chance.randrange(len(content)), chance.choice(("bit", "bit", "sector", "end"))
+        labels.append(f"{how} at {at} of {name}")
+        if how == "bit":
+            content[at] ^= 1 << chance.randrange(8)
+        elif how == "sector":
+            start = at // SECTOR * SECTOR
+            content[start : start + SECTOR] = bytes(len(content[start : start + SECTOR]))
+        else:
+            del content[at:]
+    return FilesCase(", ".join(labels), files)
 
 
 def _same_place(other: Scene, scene: Scene, path: str) -> bytes | None:

@@ -187,6 +187,17 @@ def _checkpoint(run: _Run) -> int:
     lost = count - (run.tally.verdicts["right"] - before)
     if lost:
         run.tally.violations.append(f"the newest checkpoint: {lost} cases lost something (seed {run.seed})")
+    return count + _both_checkpoints(run)
+
+
+def _both_checkpoints(run: _Run) -> int:
+    """The log does not go back behind them: a salvage takes what blocks are whole, and names what it lost."""
+    count = 2000 if run.nightly else 60
+    scenes = [SCENES["small blocks"](run.seed + turn) for turn in range(3)]
+    for turn in range(count):
+        scene = scenes[turn % len(scenes)]
+        case = cases.both_checkpoints(scene, run.random)
+        run.files_of("both checkpoints", case.label, case.files, partial(_judge_files, scene, case.files))
     return count
 
 

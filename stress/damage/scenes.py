@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from durability.rig import Machine, key, options
 
+from memdb.durability import checkpoints
 from memdb.durability.files import MemoryFiles
 from memdb.options import EngineOptions
 
@@ -165,6 +166,15 @@ def with_checkpoints(seed: int) -> Scene:
     return writer.scene()
 
 
+def with_small_blocks(seed: int) -> Scene:
+    """The same, with many blocks in a checkpoint: the two keys of a commit are seldom in one."""
+    usual, checkpoints.BLOCK_BYTES = checkpoints.BLOCK_BYTES, KIB  # type: ignore[misc]
+    try:
+        return with_checkpoints(seed)
+    finally:
+        checkpoints.BLOCK_BYTES = usual  # type: ignore[misc]
+
+
 def many_segments(seed: int) -> Scene:
     """Four segments in two lives, one checkpoint in between, a log back to the beginning."""
     writer = Writer(seed)
@@ -187,5 +197,6 @@ SCENES: dict[str, Callable[[int], Scene]] = {
     "ends durable": ends_durable,
     "long log": long_log,
     "checkpoints": with_checkpoints,
+    "small blocks": with_small_blocks,
     "segments": many_segments,
 }

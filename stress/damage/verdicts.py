@@ -9,6 +9,7 @@ must be above all that was durable, look like a tear, and be reported.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from memdb.shm import _kernel as kernel
 from stress.damage.scenes import Scene, Versions
 
 SECTOR = 512
+_IN_NO_FILE = re.compile(r"commits from LSN (\d+) to (\d+) are in no file")
 _ARENA = kernel.Mapping.anonymous(8 << 20)
 
 
@@ -211,14 +213,22 @@ def judge_salvage(scene: Scene, files: MemoryFiles) -> str:
         if scene.writes.get(lsn, {}).get(key) != value:
             raise Violation(f"salvage: {key!r} holds what LSN {lsn} did not write there")
     told = _told(scene, reading)
-    holes = reading.report.lost_keys
     for lsn, changes in scene.writes.items():
-        applied = [key for key in changes if _has(scene, found, key, lsn)]
-        if len(applied) not in (0, len(changes)) and not holes:
-            raise Violation(f"salvage: LSN {lsn} is there in part: {applied} of {list(changes)}")
-        if not applied and lsn not in told and lsn <= scene.durable and not holes:
+        outside = [key for key in changes if not _is_lost(reading, key)]
+        applied = [key for key in outside if _has(scene, found, key, lsn)]
+        if len(applied) not in (0, len(outside)):
+            raise Violation(f"salvage: LSN {lsn} is there in part: {applied} of {outside}")
+        if outside and not applied and lsn not in told and lsn <= scene.durable:
             raise Violation(f"salvage: LSN {lsn} is gone without a word: {reading.report.cuts}")
     return "right" if found == scene.states[scene.latest] else "cut"
+
+
+def _is_lost(reading: Reading, key: bytes) -> bool:
+    """Does the report say that the key may be gone, by a hole that it lies in?"""
+    return any(
+        (hole.after is None or hole.after < key) and (hole.before is None or key < hole.before)
+        for hole in reading.report.lost_keys
+    )
 
 
 def _has(scene: Scene, found: Versions, key: bytes, lsn: int) -> bool:
@@ -235,6 +245,7 @@ def _told(scene: Scene, reading: Reading) -> set[int]:
     told: set[int] = set()
     for cut in reading.report.cuts:
         told.update(lsn for lsn in scene.writes if cut.first_lsn <= lsn <= cut.last_lsn)
-    if any("are in no file" in note for note in reading.report.notes):
-        told.update(scene.writes)
+    for note in reading.report.notes:
+        if found := _IN_NO_FILE.search(note):
+            told.update(lsn for lsn in scene.writes if int(found[1]) <= lsn <= int(found[2]))
     return told

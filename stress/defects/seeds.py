@@ -1,10 +1,11 @@
 """All seeded defects, in the order in which a run tries them: Python first, then the kernel's, then its
-orders."""
+orders, then some again for the parts of the harness."""
 
 from stress.defects import (
     seeds_commit,
     seeds_documents,
     seeds_engine,
+    seeds_harness,
     seeds_kernel,
     seeds_log,
     seeds_models,
@@ -15,7 +16,7 @@ from stress.defects.seeds_control import CONTROLS
 
 __all__ = ["ALL", "CONTROLS"]
 
-ALL = (
+_OF_TESTS = (
     *seeds_log.SEEDS,
     *seeds_engine.SEEDS,
     *seeds_queries.SEEDS,
@@ -25,6 +26,7 @@ ALL = (
     *seeds_kernel.SEEDS,
     *seeds_orders.SEEDS,
 )
+ALL = (*_OF_TESTS, *seeds_harness.seen_by_parts(_OF_TESTS))
 
 if len({one.name for one in ALL}) != len(ALL):
     raise ValueError("two seeded defects have one name")

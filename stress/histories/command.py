@@ -27,7 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=float, default=20.0, help="of work, without the checks (default 20)"
     )
-    parser.add_argument("--transactions", type=int, default=0, help="go on until so many were checked")
+    parser.add_argument(
+        "--transactions",
+        type=int,
+        default=0,
+        help="go on until so many operations were checked: transactions, single calls, snapshots",
+    )
     parser.add_argument("--clients", type=int, default=4, help="client processes at one time (default 4)")
     parser.add_argument("--seed", type=int, default=None, help="of all choices; printed")
     parser.add_argument("--judge", type=Path, metavar="ROUND", help="run nothing: judge a kept round again")
@@ -97,7 +102,10 @@ def _judge_again(home: Path) -> int:
 def _tell(totals: Counter[str], kills: Counter[str], rounds: int, seconds: float, wanted: int) -> None:
     roles = ", ".join(f"{role} {count}" for role, count in sorted(kills.items()))
     asked = f" (wanted {wanted:,})" if wanted else ""
-    print(f"FIGURE transactions through the exact checker: {totals['operations']:,}{asked}")
+    print(
+        "FIGURE operations through the exact checker (transactions, single calls, snapshots): "
+        f"{totals['operations']:,}{asked}"
+    )
     print(f"FIGURE of them commits replayed by LSN: {totals['commits replayed']:,}")
     print(f"FIGURE of them reads compared with the model at their LSN: {totals['reads compared']:,}")
     print(
