@@ -8,10 +8,11 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
 from time import monotonic, perf_counter, sleep
+from typing import Final
 
 import psutil
 
@@ -84,8 +85,8 @@ def checkpointing(bench: Bench) -> Iterator[Row]:
     takes by itself, which leave most of a core to others, and those that somebody waits for."""
     count = bench.count(1_000_000)
     for what, interval, seen in (
-        ("taken", 4.0, lambda database, path: [_taken(path) for _ in range(2)]),
-        ("asked for", 3600.0, lambda database, path: [_asked_for(database) for _ in range(3)]),
+        ("taken", 8.0, lambda database, path: [_taken(path) for _ in range(_CHECKPOINTS)]),
+        ("asked for", 3600.0, lambda database, path: [_asked_for(database) for _ in range(_CHECKPOINTS)]),
     ):
         path = bench.directory(f"checkpointing-{what[:5]}")
         with memdb.open(
@@ -104,13 +105,15 @@ def checkpointing(bench: Bench) -> Iterator[Row]:
         yield Row("checkpointing", "private memory that takes", private, "B", target=32 << 20)
 
 
+_CHECKPOINTS: Final = 5
 Seen = Callable[[memdb.Database, Path], list[tuple[float, float]]]
 
 
 def _loss(
     bench: Bench, database: memdb.Database, path: Path, count: int, seen: Seen
 ) -> tuple[float, float, int]:
-    """Per cent of a writer's rate, seconds of a checkpoint, the most that it takes of private memory."""
+    """Per cent of a writer's rate, seconds of a checkpoint, the most that it takes of private memory: of the
+    first two the median, each checkpoint compared with what lies right before and behind it."""
     checkpointer = pids(database)["checkpointer"]
     with bench.workers(("slices", path, count, 0.0)) as workers, ThreadPoolExecutor(1) as aside:
         go(workers)
@@ -125,8 +128,11 @@ def _loss(
         slices = answer(workers[0])["slices"]
     edges = [begun, *(edge for span in spans for edge in span), ended]
     between = [(begin + 0.2, end) for begin, end in zip(edges[::2], edges[1::2], strict=True)]
-    loss = 100 * (1 - rate(slices, *spans) / rate(slices, *between))
-    return loss, median(end - begin for begin, end in spans), most
+    losses = [
+        1 - rate(slices, span) / rate(slices, *around)
+        for span, around in zip(spans, pairwise(between), strict=True)
+    ]
+    return 100 * median(losses), median(end - begin for begin, end in spans), most
 
 
 def _asked_for(database: memdb.Database) -> tuple[float, float]:
