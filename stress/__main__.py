@@ -13,6 +13,7 @@ from stress.damage import command as damage
 from stress.deaths import command as deaths
 from stress.defects import command as defects
 from stress.faults import command as faults
+from stress.fuzz import command as fuzz
 from stress.histories import command as histories
 from stress.life import command as life
 from stress.states import command as states
@@ -28,6 +29,7 @@ COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "deaths": (deaths, "owners of slots and rings are killed and stopped"),
     "defects": (defects, "is every seeded defect caught, and by what?"),
     "faults": (faults, "every call of the file system fails, and what else may"),
+    "fuzz": (fuzz, "hostile bytes in rings, frames, files and values"),
     "histories": (histories, "clients write down what they see, checkers judge it"),
     "life": (life, "hard cases of life: real programs, name spaces, signals"),
 }

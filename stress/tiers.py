@@ -45,6 +45,7 @@ QUICK = (
     (
         Part("states", ("--tier", "quick")),
         Part("damage", ("--tier", "quick")),
+        Part("fuzz", ("--tier", "quick")),
         Part("defects", ("--quick",), seeded=False),
     ),
     (
@@ -59,6 +60,7 @@ NIGHTLY = (
     (
         Part("states", ("--tier", "nightly")),
         Part("damage", ("--tier", "nightly")),
+        Part("fuzz", ("--tier", "nightly")),
         Part("defects", (), seeded=False),
     ),
     (

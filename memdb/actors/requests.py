@@ -61,16 +61,16 @@ class Requests:
             "check": self._check,
             "stop": self._stop,
         }
-        if op in _PASSED_ON:
-            if op == "compact":
-                self._group.bury_the_dead()  # the next generation would wait for what they have pinned
-            self._group.ask("writer", str(op), self._pass_back(connection))
-        elif isinstance(op, str) and op in known:
-            known[op](connection, request)
-        else:
+        if not isinstance(op, str) or (op not in known and op not in _PASSED_ON):
             connection.fail(
                 errors.Error(f"the engine knows no operation {op!r}; engine and client differ in version")
             )
+        elif op in known:
+            known[op](connection, request)
+        else:
+            if op == "compact":
+                self._group.bury_the_dead()  # the next generation would wait for what they have pinned
+            self._group.ask("writer", op, self._pass_back(connection))
 
     def _pass_back(self, connection: Connection) -> OnReply:
         return lambda reply: connection.answer(_without_bookkeeping(reply))
@@ -198,6 +198,12 @@ class Requests:
 
     def _compare_options(self, request: Message) -> None:
         explicit, durability = request.get("explicit") or {}, request.get("durability")
+        names = set(explicit) if isinstance(explicit, dict) else {repr(explicit)}
+        if unknown := names - self._group.options.to_wire().keys():
+            text = ", ".join(sorted(map(str, unknown)))
+            raise errors.Error(
+                f"the engine knows no options {text:.200}; engine and client differ in version"
+            )
         if self._group.memory_only and durability != "none":
             durability = None  # every level means the same where nothing is stored
         differing = self._group.options.mismatches(explicit, durability)

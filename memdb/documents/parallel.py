@@ -67,7 +67,8 @@ def _make_filter(arguments: bytes) -> pool.Evaluate:
 
     def found(stored: bytes) -> bytes | None:
         document: Any = unpack_plain(stored[:-1])  # most are plain: without a call more for each
-        document = values.decode(stored) if document is None else document
+        if type(document) is not dict:
+            document = decode_document(stored[:-1])
         return stored if matches(document) else None
 
     return found

@@ -6,9 +6,10 @@ Invariant: the bytes are those of ``values.encode``, and either side can read wh
 """
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 from memdb import layering, values
+from memdb.errors import CorruptionError
 from memdb.layering import pack_plain, pack_plain_column, unpack_plain
 
 __all__ = ["decode_document", "encode_document", "encode_documents", "read_documents"]
@@ -50,7 +51,14 @@ def _check_names(document: dict[str, Any]) -> None:
 def decode_document(payload: bytes) -> dict[str, Any]:
     """The document of a stored payload. Raises CorruptionError."""
     document = unpack_plain(payload)
-    return cast(dict[str, Any], values.unpack(payload) if document is None else document)
+    if document is None:
+        document = values.unpack(payload)
+    if type(document) is not dict:
+        kind = type(document).__name__
+        raise CorruptionError(
+            f"what is stored as a document is a {kind}, not a dict; run check() on the database"
+        )
+    return document
 
 
 def read_documents(source: layering.Reads, keys: Iterable[bytes]) -> list[dict[str, Any] | None]:

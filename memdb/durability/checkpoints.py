@@ -53,10 +53,12 @@ _HEADER: Final = struct.Struct("<8sII16sQQQI")  # magic, format, zero, database,
 _FOOTER: Final = struct.Struct("<8sQQQQ16sII")  # magic, lsn, keys, blocks, bytes of blocks, digest, zero, crc
 _BLOCK: Final = struct.Struct("<IIQQII")
 FOOTER_BYTES: Final = _FOOTER.size
+_LEAST_ITEM: Final = 32
+"""Bytes of a key in a block: 24 and one at least, padded to 8."""
 _OURS: Final = re.compile(r"[0-9]{20}(\.ckpt|-[0-9a-f]{16}\.tmp)")
 _SHARE: Final = 0.07
-"""Part of one core that the writing of a checkpoint takes on a machine of few cores (rule L6). With a tenth, writers at
-full rate on two cores lost 14 to 21 %; with this, 9 to 14 % (``python -m stress bench checkpointing``)."""
+"""Part of one core that the writing of a checkpoint takes on a machine of few cores (rule L6). With a tenth,
+writers at full rate on two cores lost 14 to 21 %, with this 9 to 14 % (``stress bench checkpointing``)."""
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,8 @@ def read_footer(file: File, path: str, salt: int) -> CheckpointFooter:
         raise CorruptionError(
             f"{path} has {at - HEADER_BYTES} bytes of blocks, its footer says {size}", path, at
         )
+    if keys > size // _LEAST_ITEM:  # the hash table is made for as many
+        raise CorruptionError(f"{path} can't hold {keys} keys in {size} bytes", path, at)
     return CheckpointFooter(lsn, keys, count, size, digest)
 
 
@@ -300,7 +304,7 @@ def _walk(
         digest.update(block)
         if store is not None:
             try:
-                store.ckpt_load(payload, count)
+                store.ckpt_load(payload, count, header.lsn)
             except CorruptionError as error:
                 raise CorruptionError(
                     f"block {number} of {path} does not load: {error.message}", path, offset

@@ -28,6 +28,7 @@ __all__ = [
     "LogReading",
     "Piece",
     "apply",
+    "check_chain",
     "check_current",
     "may_have_held",
     "most_lsns",
@@ -48,6 +49,13 @@ class Piece:
     image: bytes
     judgement: Judgement
     runs: list[tuple[int, int]]
+    place: str = ""
+    """Where salvage found it, if not under its own name."""
+
+    @property
+    def path(self) -> str:
+        """The file that holds it."""
+        return self.place or segments.path_of(self.entry.number)
 
 
 @dataclass
@@ -77,11 +85,10 @@ def apply(
     result = store.replay(image, start, piece.entry.salt, after_lsn, up_to)
     store.raise_time_floor(result.time_us)  # also of commits that the checkpoint holds already
     if result.end_offset != end:
-        path = segments.path_of(piece.entry.number)
         raise CorruptionError(
-            f"{path} holds a record with good checksums that can't be: its LSN is not above the one "
+            f"{piece.path} holds a record with good checksums that can't be: its LSN is not above the one "
             "before, or its operations do not parse",
-            path,
+            piece.path,
             result.end_offset,
             result.last_lsn + 1,
         )
@@ -153,7 +160,7 @@ def read_log(files: Files, manifest: Manifest, above: int, mode: str) -> LogRead
             image = _read_segment(files, entry, manifest, reached)
             durable = known_durable(manifest, above) if len(rest) == 1 else 0
             piece = _judged(image, entry, durable)
-            _check_chain(piece, manifest, reached)
+            check_chain(piece, manifest, reached)
         except CorruptionError as error:
             if mode != "until_damage":
                 raise
@@ -209,7 +216,7 @@ def _judged(image: bytes, entry: SegmentEntry, durable: int) -> Piece:
     return Piece(entry, image, found, [(kernel.SEGMENT_HEADER, found.end)])
 
 
-def _check_chain(piece: Piece, manifest: Manifest, reached: int) -> None:
+def check_chain(piece: Piece, manifest: Manifest, reached: int) -> None:
     """The segment begins with a link of its term to the end of the one before it."""
     entry, link = piece.entry, piece.judgement.link
     path = segments.path_of(entry.number)
@@ -229,7 +236,7 @@ def _check_chain(piece: Piece, manifest: Manifest, reached: int) -> None:
 
 def torn(piece: Piece, reached: int) -> Cut:
     """The cut of what lies behind the good part of a segment, and was not durable."""
-    judgement, path = piece.judgement, segments.path_of(piece.entry.number)
+    judgement, path = piece.judgement, piece.path
     return Cut(
         path,
         judgement.end,

@@ -13,7 +13,8 @@ Invariants:
 
 import struct
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Final
+from itertools import pairwise
+from typing import Any, Final, TypeVar
 
 import msgpack
 
@@ -27,6 +28,15 @@ __all__ = ["CheckpointEntry", "Manifest", "SegmentEnd", "SegmentEntry", "decode"
 PATH: Final = "MANIFEST"
 FORMAT: Final = 1
 MAGIC: Final = b"MEMDBMAN"
+SEGMENT_MAX: Final = 10**16 - 1
+"""Segments have numbers of 16 digits at most."""
+_ID: Final = 16  # bytes of an id, and of a digest
+_NUMBER_MAX: Final = (1 << 63) - 1
+_MOST: Final = {
+    **dict.fromkeys(("lsn", "after_lsn", "follows_lsn", "durable_lsn", "lsn_limit"), (1 << 48) - 1),
+    **dict.fromkeys(("number", "next_segment"), SEGMENT_MAX),
+    **dict.fromkeys(("device", "inode", "salt"), (1 << 64) - 1),
+}
 EMPTY_LSN: Final = 1
 """The LSN of an empty database: in an arena, a published LSN of 0 means torn down."""
 _HEADER: Final = struct.Struct(
@@ -163,19 +173,50 @@ def decode(data: bytes) -> Manifest:
             found=version,
             supported=FORMAT,
         )
-    return _typed(msgpack.unpackb(body, raw=False, strict_map_key=False))
+    try:
+        return _typed(msgpack.unpackb(body, raw=False, strict_map_key=False))
+    except (ValueError, TypeError, LookupError, msgpack.exceptions.UnpackException) as error:
+        why = f"its checksums fit, and what it says can't be ({type(error).__name__}: {error})"
+        raise _damaged(why, _HEADER.size) from error
 
 
 def _typed(raw: dict[str, Any]) -> Manifest:
     segments = tuple(
-        SegmentEntry(**{**one, "end": SegmentEnd(**one["end"]) if one["end"] else None})
+        _made(SegmentEntry, one, end=None if one["end"] is None else _made(SegmentEnd, one["end"]))
         for one in raw["segments"]
     )
-    checkpoints = tuple(CheckpointEntry(**one) for one in raw["checkpoints"])
-    known = {one.name: raw[one.name] for one in fields(Manifest)}
-    known |= {"segments": segments, "checkpoints": checkpoints}
-    known |= {"ancestors": tuple(raw["ancestors"]), "reports": tuple(raw["reports"])}
-    return Manifest(**known)
+    checkpoints = tuple(_made(CheckpointEntry, one) for one in raw["checkpoints"])
+    lists = {"ancestors": tuple(raw["ancestors"]), "reports": tuple(raw["reports"])}
+    if not all(type(one) is bytes and len(one) == _ID for one in lists["ancestors"]):
+        raise ValueError("an ancestor that is no id")
+    if not all(type(one) is dict for one in lists["reports"]):
+        raise ValueError("a report that is no map")
+    made = _made(Manifest, raw, segments=segments, checkpoints=checkpoints, **lists)
+    numbers = [*(one.number for one in segments), made.next_segment]
+    if any(one >= other for one, other in pairwise(numbers)):
+        raise ValueError(f"segments {numbers}, which do not rise")
+    return made
+
+
+_Part = TypeVar("_Part", SegmentEnd, SegmentEntry, CheckpointEntry, Manifest)
+
+
+def _made(kind: type[_Part], raw: dict[str, Any], **parts: Any) -> _Part:
+    """One of the classes above; members are of the types that they are declared with, and in range."""
+    members = {one.name: raw[one.name] for one in fields(kind) if one.name not in parts and one.name in raw}
+    for one in fields(kind):
+        value: Any = members.get(one.name)
+        if one.name not in members or (value is None and one.default is None):
+            continue
+        wanted: Any = int if one.name == "follows_lsn" else one.type
+        fits = type(value) is wanted
+        if wanted is int:
+            fits = fits and 0 <= value <= _MOST.get(one.name, _NUMBER_MAX)
+        elif wanted is bytes:
+            fits = fits and len(value) == _ID
+        if not fits:
+            raise ValueError(f"{kind.__name__}.{one.name} is {value!r:.40}")
+    return kind(**members, **parts)
 
 
 def _damaged(why: str, offset: int) -> CorruptionError:

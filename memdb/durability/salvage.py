@@ -15,6 +15,7 @@ Invariants:
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 from memdb.durability import checkpoints, judge, quarantine, segments
@@ -24,6 +25,7 @@ from memdb.durability.logread import (
     LogReading,
     Piece,
     apply,
+    check_chain,
     known_durable,
     may_have_held,
     most_lsns,
@@ -53,10 +55,16 @@ def read_log(files: Files, manifest: Manifest, above: int) -> LogReading:
             reading.damaged = True
             reading.notes.append(f"commits from LSN {reached + 1} to {entry.follows} are in no file")
         high = max(may_have_held(manifest, entry), reached + 1)
-        image = _image_of(files, entry, places, reading, reached, high)
+        place = places.get((entry.number, entry.salt), segments.path_of(entry.number))
+        image = _image_of(files, entry, place, manifest, reading, reached, high)
         if image is not None:
             durable = known_durable(manifest, above) if last else 0
-            piece = _walked(image, entry, durable, reading, reached, high)
+            piece = _walked(image, entry, place, durable, reading, reached, high)
+            try:
+                check_chain(piece, manifest, reached)
+            except CorruptionError as error:  # strict would not open it again
+                reading.damaged = True
+                reading.notes.append(error.message)
             reading.pieces.append(piece)
             reached = max(reached, piece.judgement.last_lsn)
         reached = max(reached, entry.end.lsn if entry.end else 0)
@@ -81,14 +89,14 @@ def _places(files: Files) -> dict[tuple[int, int], str]:
 def _image_of(
     files: Files,
     entry: SegmentEntry,
-    places: dict[tuple[int, int], str],
+    place: str,
+    manifest: Manifest,
     reading: LogReading,
     reached: int,
     high: int,
 ) -> bytes | None:
     """The bytes of a segment, wherever they are; None if there are none that can be its own."""
     path = segments.path_of(entry.number)
-    place = places.get((entry.number, entry.salt), path)
     try:
         file = files.open(place)
     except FileNotFoundError:
@@ -103,7 +111,7 @@ def _image_of(
         reading.damaged = True
         reading.notes.append(f"{path} was found as {place}")
         return image
-    why = _header_problem(image, path, entry)
+    why = _header_problem(image, entry, manifest)
     if why is None:
         return image
     reading.damaged = True
@@ -120,34 +128,29 @@ def _image_of(
     return image
 
 
-def _header_problem(image: bytes, path: str, entry: SegmentEntry) -> str | None:
+def _header_problem(image: bytes, entry: SegmentEntry, manifest: Manifest) -> str | None:
     try:
-        header = segments.read_header(image, path)
-    except CorruptionError as error:
+        segments.check_header(image, entry, frozenset((manifest.database, *manifest.ancestors)))
+    except (CorruptionError, FormatTooNew) as error:
         return error.message
-    except FormatTooNew as error:
-        return error.message
-    if (header.number, header.salt) != (entry.number, entry.salt):
-        return f"it is segment {header.number} of database {header.database.hex()}"
     return None
 
 
 def _walked(
-    image: bytes, entry: SegmentEntry, durable: int, reading: LogReading, reached: int, high: int
+    image: bytes, entry: SegmentEntry, path: str, durable: int, reading: LogReading, reached: int, high: int
 ) -> Piece:
     """One segment's good runs. The end of an open one is judged as always first: it may just be torn."""
-    path = segments.path_of(entry.number)
     if entry.end is None:
         judgement = judge.judge_open(image, path, entry, durable)
         if judgement.kind != "damaged":
-            piece = Piece(entry, image, judgement, [(kernel.SEGMENT_HEADER, judgement.end)])
+            piece = Piece(entry, image, judgement, [(kernel.SEGMENT_HEADER, judgement.end)], path)
             if judgement.kind == "torn":
                 reading.cuts.append(torn(piece, max(reached, judgement.last_lsn)))
             return piece
     else:
         judgement = judge.judge_ended(image, path, entry)
         if judgement.kind == "whole":
-            return Piece(entry, image, judgement, [(kernel.SEGMENT_HEADER, judgement.end)])
+            return Piece(entry, image, judgement, [(kernel.SEGMENT_HEADER, judgement.end)], path)
     reading.damaged = True
     runs, holes, last_lsn = _good_runs(image, entry, max(reached, entry.after_lsn))
     if entry.end is None and len(image) >= entry.capacity:  # all that it held is in these bytes
@@ -157,7 +160,7 @@ def _walked(
         kept = quarantine.name_for(path, start)
         reading.cuts.append(Cut(path, start, end - start, first, last, "damage", kept, judgement.why))
     found = replace(judgement, last_lsn=last_lsn, end=runs[-1][1] if runs else kernel.SEGMENT_HEADER)
-    return Piece(entry, image, found, runs)
+    return Piece(entry, image, found, runs, path)
 
 
 def _limit(image: bytes, entry: SegmentEntry) -> int:
@@ -213,9 +216,8 @@ def apply_all(store: kernel.Store, reading: LogReading, after_lsn: int, up_to: i
 def _skip(piece: Piece, error: CorruptionError, reading: LogReading) -> int:
     at = error.offset or 0
     record = kernel.record_read(piece.image, at, piece.entry.salt)
-    path = segments.path_of(piece.entry.number)
-    kept = quarantine.name_for(path, at)
-    cut = Cut(path, at, record.padded, record.lsn, record.lsn, "damage", kept, error.message)
+    kept = quarantine.name_for(piece.path, at)
+    cut = Cut(piece.path, at, record.padded, record.lsn, record.lsn, "damage", kept, error.message)
     reading.damaged = True
     if cut not in reading.cuts:
         reading.cuts.append(cut)
@@ -226,6 +228,7 @@ def _skip(piece: Piece, error: CorruptionError, reading: LogReading) -> int:
 
 _BLOCK: Final = struct.Struct("<4sIQQII")
 _MAGIC: Final = b"MBLK"
+_KEY_MAX: Final = 65000
 _WINDOW: Final = 1 << 20
 _Range = tuple[bytes | None, bytes | None]
 """Stored keys between two others, both exclusive."""
@@ -327,10 +330,10 @@ def _fill(
     coming = iter(fills)
     for block in blocks:
         if block is not None:
-            store.ckpt_load(block.payload, block.count)
+            store.ckpt_load(block.payload, block.count, entry.lsn)
             continue
         for payload, number in next(coming):
-            store.ckpt_load(payload, number)
+            store.ckpt_load(payload, number, entry.lsn)
     store.bulk_finish()
     store.raise_time_floor(entry.time_us)
 
@@ -342,21 +345,21 @@ def _whole_blocks(files: Files, entry: CheckpointEntry) -> list[_Block | None]:
     except FileNotFoundError:
         return []
     try:
-        found = list(_blocks(file, entry.salt))
+        found = list(_blocks(file, entry.salt, entry.lsn))
     finally:
         file.close()
     whole = [block for block in found if block is not None]
     return found if whole else []
 
 
-def _blocks(file: File, salt: int) -> Iterator[_Block | None]:
+def _blocks(file: File, salt: int, lsn: int) -> Iterator[_Block | None]:
     size, offset, expected, last = file.size(), checkpoints.HEADER_BYTES, 0, b""
     gap = False
     while (offset := _next_block(file, salt, offset, size)) < size:
         head = segments.read_around(file, _BLOCK.size, offset)
         _, count, index, length, _, _ = _BLOCK.unpack(head)
         data = head + segments.read_around(file, length, offset + _BLOCK.size)
-        items = _items(data, salt, index) if index >= expected else []
+        items = _items(data, salt, index, count, lsn) if index >= expected else []
         gap = gap or index != expected or not items or items[0][0] <= last
         if items and items[0][0] > last:
             if gap:
@@ -369,13 +372,17 @@ def _blocks(file: File, salt: int) -> Iterator[_Block | None]:
         yield None
 
 
-def _items(data: bytes, salt: int, index: int) -> list[tuple[bytes, bytes, int, int]]:
+def _items(data: bytes, salt: int, index: int, count: int, lsn: int) -> list[tuple[bytes, bytes, int, int]]:
+    """What a block of a checkpoint at ``lsn`` holds; nothing if the kernel would not load it."""
     if kernel.ckpt_check(data, 0, salt, index) is None:
         return []
     try:
-        return kernel.batch_items(data[_BLOCK.size :])
+        items = kernel.batch_items(data[_BLOCK.size :])
     except CorruptionError:
         return []
+    sound = all(0 < len(one[0]) <= _KEY_MAX and 0 < one[2] <= lsn for one in items)
+    rising = all(one[0] < other[0] for one, other in pairwise(items))
+    return items if sound and rising and len(items) == count else []
 
 
 def _next_block(file: File, salt: int, offset: int, size: int) -> int:

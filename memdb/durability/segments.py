@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from memdb.durability.files import File, Files
-from memdb.durability.manifest import SegmentEntry
+from memdb.durability.manifest import SEGMENT_MAX, SegmentEntry
 from memdb.errors import CorruptionError, FormatTooNew
 from memdb.shm import _kernel as kernel
 
@@ -77,6 +77,8 @@ def read_header(data: bytes, path: str) -> SegmentHeader:
     magic, version, _, database, number, salt, capacity, created_us, crc = _HEADER.unpack(head)
     if magic != MAGIC or crc != kernel.crc32c(head[:-4]):
         raise CorruptionError(f"the header of {path} is damaged; restore the file from a backup", path, 0)
+    if number > SEGMENT_MAX:
+        raise CorruptionError(f"the header of {path} says number {number}: no segment has it", path, 32)
     if version > FORMAT:
         raise FormatTooNew(
             f"{path} has format {version}, this version of memdb reads up to {FORMAT}: use a newer memdb",

@@ -40,7 +40,7 @@ static int key_grows(const uint8_t *before, uint32_t before_len, const uint8_t *
     return order < 0 || (order == 0 && before_len < len);
 }
 
-int memdb_ckpt_load(memdb_store *store, const void *payload, uint64_t bytes, uint32_t count)
+int memdb_ckpt_load(memdb_store *store, const void *payload, uint64_t bytes, uint32_t count, uint64_t lsn)
 {
     const uint8_t *at = payload, *before = NULL;
     uint64_t left = bytes;
@@ -53,12 +53,14 @@ int memdb_ckpt_load(memdb_store *store, const void *payload, uint64_t bytes, uin
         uint64_t size = (sizeof item + (uint64_t)item.key_len + item.value_len + 7) & ~UINT64_C(7);
         if (size > left || item.key_len == 0 || item.key_len > MEMDB_KEY_MAX || item.value_len > MEMDB_SIZE_MASK)
             return MEMDB_DAMAGED;
+        if (item.lsn == 0 || item.lsn > lsn)
+            return MEMDB_DAMAGED;
         const uint8_t *key = at + sizeof item;
         if (before != NULL && !key_grows(before, before_len, key, item.key_len))
             return MEMDB_DAMAGED;
         int status = memdb_bulk_add(store, key, item.key_len, key + item.key_len, item.value_len, item.expires_us, item.lsn);
         if (status != MEMDB_OK)
-            return status;
+            return status == MEMDB_INVALID ? MEMDB_DAMAGED : status;
         before = key, before_len = item.key_len;
         at += size, left -= size;
     }

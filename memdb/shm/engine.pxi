@@ -121,14 +121,14 @@ cdef class Store:
         if status != MEMDB_OK:
             raise _failure(status, f"cannot make room for {expected_keys} keys")
 
-    def ckpt_load(self, payload, uint32_t count):
-        """Adds the items of one checked checkpoint block."""
+    def ckpt_load(self, payload, uint32_t count, uint64_t lsn):
+        """Adds the items of one checked block of a checkpoint at ``lsn``. CorruptionError: it holds what no such one can."""
         cdef Py_buffer view
         cdef int status
         PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
         try:
             with nogil:
-                status = memdb_ckpt_load(self.store, view.buf, view.len, count)
+                status = memdb_ckpt_load(self.store, view.buf, view.len, count, lsn)
         finally:
             PyBuffer_Release(&view)
         if status != MEMDB_OK:

@@ -301,7 +301,7 @@ cdef extern from "replay.h" nogil:
         uint32_t payload_crc, header_crc
     void memdb_ckpt_seal(memdb_ckpt_block *, uint64_t, uint64_t, uint32_t, const void *, uint64_t)
     int memdb_ckpt_check(const memdb_ckpt_block *, uint64_t, uint64_t, const void *, uint64_t)
-    int memdb_ckpt_load(memdb_store *, const void *, uint64_t, uint32_t)
+    int memdb_ckpt_load(memdb_store *, const void *, uint64_t, uint32_t, uint64_t)
 
 cdef extern from "commit.h" nogil:
     enum:

@@ -7,6 +7,7 @@
 #include "record.h"
 
 #include "crc32c.h"
+#include "epoch.h"
 
 #define HEADER sizeof(struct memdb_record_header)
 #define SECTOR 512u
@@ -48,7 +49,7 @@ static int header_good(const uint8_t *segment, uint64_t len, uint64_t offset, ui
         return 0;
     memcpy(header, segment + offset, HEADER);
     return header->magic == MEMDB_RECORD_MAGIC && header->header_crc == header_crc(segment + offset, salt, offset) &&
-           header->size >= HEADER;
+           header->size >= HEADER && header->lsn <= MEMDB_LSN_MASK && header->durable_lsn <= MEMDB_LSN_MASK;
 }
 
 static int body_size_fits(const struct memdb_record_header *header)
@@ -60,6 +61,17 @@ static int body_size_fits(const struct memdb_record_header *header)
     case MEMDB_RECORD_LINK: return body == sizeof(struct memdb_link_body);
     default: return 0;
     }
+}
+
+/* Numbers go on above those of marks and links: they must leave room. */
+static int numbers_fit(const memdb_record *record)
+{
+    struct memdb_link_body link = {0};
+    if (record->header.type == MEMDB_RECORD_COMMIT)
+        return 1;
+    memcpy(&link, record->body, record->body_len); /* a mark's one word is a link's first */
+    return link.lsn_limit <= MEMDB_LSN_MASK && link.previous_last_lsn <= MEMDB_LSN_MASK && link.previous_segment <= INT64_MAX &&
+           link.term <= INT64_MAX;
 }
 
 int memdb_record_read(const uint8_t *segment, uint64_t len, uint64_t offset, uint64_t salt, memdb_record *out)
@@ -83,7 +95,9 @@ int memdb_record_read(const uint8_t *segment, uint64_t len, uint64_t offset, uin
         return MEMDB_RECORD_BAD_BODY;
     if (out->header.version != RECORD_VERSION)
         return MEMDB_RECORD_TOO_NEW;
-    return body_size_fits(&out->header) ? MEMDB_RECORD_GOOD : MEMDB_RECORD_TOO_NEW;
+    if (!body_size_fits(&out->header))
+        return MEMDB_RECORD_TOO_NEW;
+    return numbers_fit(out) ? MEMDB_RECORD_GOOD : MEMDB_RECORD_BAD_BODY;
 }
 
 int memdb_record_find(const uint8_t *segment, uint64_t len, uint64_t offset, uint64_t salt, memdb_record *out)

@@ -251,6 +251,8 @@ int memdb_replay_segment(memdb_store *store, const uint8_t *segment, uint64_t le
             if (lsn <= out->last_lsn || lsn > MEMDB_LSN_MASK)
                 return MEMDB_DAMAGED;
             if (lsn > after_lsn && lsn <= up_to_lsn) {
+                if (store != NULL && lsn <= memdb_store_reached(store)) /* another segment had it already */
+                    return MEMDB_DAMAGED;
                 int status = store == NULL ? MEMDB_OK : replay_commit(store, &record);
                 if (status != MEMDB_OK)
                     return status;

@@ -22,7 +22,7 @@ typedef struct memdb_replay_result {
 /* Applies every commit record in [offset, ...) of a segment image with lsn > after_lsn and <= up_to_lsn, publishing as it goes and reclaiming,
  * until the first record that is not GOOD (verdict, end_offset). Records outside these LSNs are read, not applied. store NULL: only scans.
  * progress (NULL or) counts records. Returns OK; FULL or SHM_FULL: the arena has no room; DAMAGED: a record with good checksums that
- * cannot be (LSN not above the one before, operations that are none), at end_offset. */
+ * cannot be (LSN not above the one before or not above what the store has, operations that are none), at end_offset. */
 int memdb_replay_segment(memdb_store *store, const uint8_t *segment, uint64_t len, uint64_t offset, uint64_t salt, uint64_t after_lsn,
                          uint64_t up_to_lsn, memdb_a64 *progress, memdb_replay_result *out);
 
@@ -49,7 +49,7 @@ struct memdb_ckpt_block { uint32_t magic, count; uint64_t index, bytes; uint32_t
 _Static_assert(sizeof(struct memdb_ckpt_block) == 32, "checkpoint block header");
 void memdb_ckpt_seal(struct memdb_ckpt_block *block, uint64_t salt, uint64_t index, uint32_t count, const void *payload, uint64_t bytes);
 int memdb_ckpt_check(const struct memdb_ckpt_block *block, uint64_t salt, uint64_t index, const void *payload, uint64_t room); /* OK, DAMAGED */
-/* memdb_bulk_add of every item, in order; keys must grow over the whole checkpoint. */
-int memdb_ckpt_load(memdb_store *store, const void *payload, uint64_t bytes, uint32_t count);
+/* memdb_bulk_add of every item, in order. DAMAGED: keys do not grow over the whole checkpoint, or an item is of no LSN up to `lsn`. */
+int memdb_ckpt_load(memdb_store *store, const void *payload, uint64_t bytes, uint32_t count, uint64_t lsn);
 
 #endif

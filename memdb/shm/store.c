@@ -459,6 +459,8 @@ void memdb_store_publish(memdb_store *s, uint64_t lsn)
         memdb_store_sc(&s->header->published, lsn); /* SYNC: published: all of lsn is in place (invariant 3) */
 }
 
+uint64_t memdb_store_reached(const memdb_store *s) { return s->applied > s->published ? s->applied : s->published; }
+
 void memdb_store_open(memdb_store *s, uint64_t lsn)
 {
     s->applied = lsn > s->applied ? lsn : s->applied;

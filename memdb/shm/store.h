@@ -113,6 +113,7 @@ uint64_t memdb_store_delete_range(memdb_store *, const void *start, size_t start
 /* Sets the published LSN (sc), after the counts as of that LSN. Commits above it stay unseen. Before memdb_store_open readers see
  * none of it: a reader that slept through two generations must not pin an arena that is being built. */
 void memdb_store_publish(memdb_store *, uint64_t lsn);
+uint64_t memdb_store_reached(const memdb_store *); /* the highest LSN that was applied or published */
 
 /* Prune, purge, move versions inline, free what grace has released. Bounded by `budget` items; returns items left that
  * could make progress now (0: nothing to do until a pin goes). Call often: after publishes and before parking. */

@@ -282,8 +282,8 @@ SEEDS = (
         (
             Change(
                 _RECORD,
-                "header->magic == MEMDB_RECORD_MAGIC && header->header_crc == header_crc(segment + offset, salt, offset) &&\n           header->size >= HEADER;",
-                "header->magic == MEMDB_RECORD_MAGIC && (salt | header->size) != 0 && header_crc(segment, salt, offset) != 1;",
+                "header->magic == MEMDB_RECORD_MAGIC && header->header_crc == header_crc(segment + offset, salt, offset) &&\n           header->size >= HEADER && header->lsn",
+                "header->magic == MEMDB_RECORD_MAGIC && (salt | header->size) != 0 && header_crc(segment, salt, offset) != 1 && header->lsn",
             ),
         ),
         ("ctest test_record plain",),

@@ -224,4 +224,16 @@ SEEDS = (
         ),
         (_TEST_POOL + "test_a_client_that_dies_sets_its_reader_free",),
     ),
+    Defect(
+        "keys-of-a-checkpoint-believed",
+        "checkpoints.py: what a file says is in it does not decide what is made for it",
+        (
+            Change(
+                "memdb/durability/checkpoints.py",
+                "    if keys > size // _LEAST_ITEM:",
+                "    if keys > 1 << 64:",
+            ),
+        ),
+        ("stress fuzz --part checkpoints --seconds 20 --seed 1",),
+    ),
 )

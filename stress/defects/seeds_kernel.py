@@ -278,4 +278,23 @@ SEEDS = (
         ),
         ("ctest test_epoch plain",),
     ),
+    # ------------------------------------------------------------------------------------ hostile clients
+    Defect(
+        "slots-of-a-lease-believed",
+        "invariant 12: a client's nonsense costs only its own",
+        (Change(_EPOCH, "        if (used > MEMDB_SLOTS)\n            used = MEMDB_SLOTS;\n", ""),),
+        ("ctest test_hostile plain",),
+    ),
+    Defect(
+        "cell-of-an-entry-believed",
+        "invariant 12: every entry is hostile, and checked on a copy",
+        (
+            Change(
+                "memdb/shm/lease.c",
+                "        if (entry->cell >= MEMDB_CELLS)\n            return MEMDB_INVALID;\n        break;\n    case MEMDB_ENTRY_FRAME:",
+                "        break;\n    case MEMDB_ENTRY_FRAME:",
+            ),
+        ),
+        ("ctest test_hostile plain",),
+    ),
 )

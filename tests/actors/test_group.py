@@ -18,6 +18,7 @@ from memdb import errors
 from memdb.actors import wire
 from memdb.actors.supervisor import POISON_DEATHS
 from memdb.attach import Attachment
+from memdb.shm import _kernel
 
 ATTACH = """
 import os, sys, time
@@ -177,6 +178,32 @@ def test_hostile_bytes_cut_off_only_their_sender(place: Path, opener: Opener) ->
     os.close(fd)
     with pytest.raises(errors.Error, match="no operation"):
         attachment.control("format_disk")
+    assert attachment.control("info")["info"]["phase"] == "serving"
+
+
+@pytest.mark.parametrize(
+    ("request_", "why"),
+    [
+        ({"op": []}, "no operation"),
+        ({"op": {"a": 1}}, "no operation"),
+        ({}, "no operation"),
+        ({"explicit": [1]}, "no options"),
+        ({"explicit": 1}, "no options"),
+        ({"explicit": {"colour": "red"}}, "no options"),
+        ({"explicit": {1: 2}}, "no options"),
+    ],
+)
+def test_a_request_of_another_shape_is_answered(
+    place: Path, opener: Opener, request_: dict[str, object], why: str
+) -> None:
+    attachment = opener()
+    hello = {"op": "hello", "protocol": wire.PROTOCOL, "layout": _kernel.layout_version()}
+    fd, deadline = os.open(place, os.O_RDONLY), time.monotonic() + 5
+    with wire.connect(fd, deadline) as sock:
+        wire.send(sock, {**(hello if "explicit" in request_ else {}), **request_}, deadline)
+        answer = wire.receive(sock, bytearray(), [], deadline)
+    os.close(fd)
+    assert why in answer["error"]["message"]
     assert attachment.control("info")["info"]["phase"] == "serving"
 
 

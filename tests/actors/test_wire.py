@@ -27,6 +27,8 @@ def test_frames_come_off_one_by_one() -> None:
         struct.pack("<I", 2) + b"\x80\x80",  # two values
         struct.pack("<I", 5) + b"\x81\xa1a\x92\x01",  # cut short
         struct.pack("<I", 5) + b"\x81\xa1a\xa1\xff",  # a text that is none
+        struct.pack("<I", 3) + b"\x81\x90\x01",  # a list as a key
+        struct.pack("<I", 6) + b"\x81\xa1a\xd4\x07\x00",  # an extension type
     ],
 )
 def test_hostile_bytes_are_a_disconnection(hostile: bytes) -> None:

@@ -111,6 +111,17 @@ static void test_ops(void)
     }
 }
 
+static void put_commit(uint8_t *segment, uint64_t offset, uint64_t lsn)
+{
+    static struct payload payload;
+    payload_begin(&payload);
+    payload_op(&payload, MEMDB_OP_SET, 0, "k", "v", 0);
+    struct memdb_record_header header = {.size = (uint32_t)(sizeof header + payload.len), .type = MEMDB_RECORD_COMMIT, .lsn = lsn};
+    memcpy(segment + offset, &header, sizeof header);
+    memcpy(segment + offset + sizeof header, payload.bytes, payload.len);
+    memdb_record_seal(segment + offset, SALT, offset);
+}
+
 static void drop_store(struct rig *rig)
 {
     memdb_store_free(rig->store);
@@ -122,8 +133,9 @@ static void drop_store(struct rig *rig)
 /* Items that cannot be, in a block whose checksums would fit. */
 static void test_checkpoint_items_refused(void)
 {
-    static const struct { uint32_t key_len, value_len; uint64_t bytes; } cases[] = {
-        {3, 4, 24}, {3, 4, 31}, {3, 4, 40}, {0, 4, 32}, {3, 0xffffffffu, 32}, {0xffffffffu, 4, 32}, {MEMDB_KEY_MAX + 1, 0, 66000},
+    static const struct { uint32_t key_len, value_len; uint64_t lsn, bytes; } cases[] = {
+        {3, 4, 5, 24}, {3, 4, 5, 31}, {3, 4, 5, 40}, {0, 4, 5, 32}, {3, 0xffffffffu, 5, 32}, {0xffffffffu, 4, 5, 32},
+        {MEMDB_KEY_MAX + 1, 0, 5, 66000}, {3, 4, 0, 32}, {3, 4, 10, 32}, {3, 4, UINT64_MAX, 32},
     };
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct rig rig = {0};
@@ -133,8 +145,10 @@ static void test_checkpoint_items_refused(void)
         memcpy(items, &cases[i].key_len, 4);
         memcpy(items + 4, &cases[i].value_len, 4);
         if (cases[i].bytes > 24)
+            memcpy(items + 8, &cases[i].lsn, 8);
+        if (cases[i].bytes > 24)
             items[24] = MEMDB_SPACE_PLAIN;
-        CHECK_EQUAL(memdb_ckpt_load(rig.store, items, cases[i].bytes, 1), MEMDB_DAMAGED);
+        CHECK_EQUAL(memdb_ckpt_load(rig.store, items, cases[i].bytes, 1, 9), MEMDB_DAMAGED);
         free(items);
         drop_store(&rig);
     }
@@ -157,6 +171,13 @@ static void test_replay_refuses(void)
     CHECK_EQUAL(memdb_replay_segment(NULL, segment, sizeof segment, 4096, SALT, 0, UINT64_MAX, NULL, &result), MEMDB_DAMAGED);
     CHECK_EQUAL(result.end_offset, 4096 + first);
     CHECK_EQUAL(result.durable_lsn, 5);
+    memset(segment + 4096, 0, 4096);
+    put_commit(segment, 4096, 12);
+    CHECK_EQUAL(memdb_replay_segment(rig.store, segment, sizeof segment, 4096, SALT, 11, UINT64_MAX, NULL, &result), MEMDB_OK);
+    put_commit(segment, 4096, 12); /* as another segment may say it again, or one with an earlier LSN */
+    CHECK_EQUAL(memdb_replay_segment(rig.store, segment, sizeof segment, 4096, SALT, 11, UINT64_MAX, NULL, &result), MEMDB_DAMAGED);
+    put_commit(segment, 4096, 11);
+    CHECK_EQUAL(memdb_replay_segment(rig.store, segment, sizeof segment, 4096, SALT, 10, UINT64_MAX, NULL, &result), MEMDB_DAMAGED);
     drop_store(&rig);
 }
 
@@ -186,7 +207,8 @@ static void test_checkpoint_block(void)
         CHECK(memdb_ckpt_check(&block, SALT, 0, items, at) == MEMDB_DAMAGED);
         ((uint8_t *)&block)[i] ^= 4;
     }
-    CHECK_EQUAL(memdb_ckpt_load(rig.store, items, at, 2), MEMDB_OK);
+    CHECK_EQUAL(memdb_ckpt_load(rig.store, items, at, 2, 9), MEMDB_OK);
+    CHECK(memdb_ckpt_load(rig.store, items + 32, 32, 1, 9) == MEMDB_DAMAGED); /* the next block goes on with the same key */
     CHECK_EQUAL(memdb_bulk_finish(rig.store), MEMDB_OK);
     memdb_store_open(rig.store, 6);
     struct memdb_lease *lease = rig_lease_for(1);

@@ -1,6 +1,8 @@
 """Recovery mode salvage: what is skipped, what damaged checkpoints still give, and how a MANIFEST is
 made anew. Never half a transaction, never anything that was not written, nothing lost without a word."""
 
+from dataclasses import replace
+
 import pytest
 from durability.rig import Killed, Machine, key, options
 from durability.test_damage import offsets
@@ -286,6 +288,33 @@ def test_swapped_segments_are_found_by_what_they_hold() -> None:
         machine.reboot().start()
     again = salvaged(machine)
     assert again.names() == names
+    opens_again(again)
+
+
+@pytest.mark.parametrize("changes", [{"term": 9}, {"capacity": 1 << 21}], ids=["link", "header"])
+def test_what_strict_would_not_open_again_salvage_does_not_leave(changes: dict[str, int]) -> None:
+    machine = three_segments()
+    found = manifest.decode(bytes(machine.files.contents("MANIFEST")))
+    last = replace(found.segments[-1], **changes)
+    machine.files.contents("MANIFEST")[:] = manifest.encode(found.with_segment(last))
+    with pytest.raises(errors.CorruptionError):
+        machine.reboot().start()
+    again = salvaged(machine)
+    assert again.names() == machine.names()
+    opens_again(again)
+
+
+def test_what_is_left_out_of_a_segment_under_another_name_is_kept() -> None:
+    machine = three_segments()
+    offset, size, _ = offsets(machine, SECOND)[2]
+    machine.files.damage(SECOND, offset + 100)
+    left_out = bytes(machine.files.contents(SECOND))[offset : offset + size]
+    machine.files.rename(SECOND, "wal/moved.log")
+    again = salvaged(machine)
+    assert both_sides(again.names()) == {f"{number:02d}" for number in range(12) if number != 5}
+    (cut,) = again.report.cuts
+    assert cut.file == "wal/moved.log"
+    assert bytes(again.files.contents(cut.quarantine))[: len(left_out)] == left_out
     opens_again(again)
 
 

@@ -434,6 +434,22 @@ def test_a_part_that_can_not_be_done_is_refused(
             assert len(wire.receive(sock, buffer, [], deadline)["found"]) == reader.BATCH_KEYS
 
 
+def test_what_is_no_document_is_damage_and_no_readers_death(served: memdb.Database) -> None:
+    before = pids(served)
+    with served.transaction() as tx:
+        document, tx[key(7)] = tx[key(7)], [1]
+    try:
+        with served.snapshot() as snap:
+            with pytest.raises(memdb.CorruptionError, match="a list, not a dict"):
+                list(scan(snap, OLD))
+            with pytest.raises(memdb.CorruptionError, match="a list, not a dict"):
+                alone(snap, OLD)
+    finally:
+        with served.transaction() as tx:
+            tx[key(7)] = document
+    assert pids(served) == before
+
+
 def test_too_many_connections_are_closed_and_the_rest_serves(served: memdb.Database) -> None:
     sockets = [
         sock for _ in range(reader.CONNECTIONS_MAX) for _, sock in served._attachment.reader_sockets(2, [])
