@@ -99,7 +99,11 @@ class Machine(RuleBasedStateMachine):
     def open(self) -> None:
         place = Path(self.directory.name) / "data"
         self.clients = [Local(memdb.open(place, **OPTIONS))]
-        self.clients += [Local(memdb.open(place, durability="memory")), Peer(place, durability="memory")]
+        self.clients += [Local(memdb.open(place, durability="memory")), self.peer()]
+
+    def peer(self) -> Peer:
+        """A client of its own process. It may come where the group is dead, and start the next one."""
+        return Peer(Path(self.directory.name) / "data", durability="memory", **OPTIONS)
 
     def write(self, who: int, method: str, *arguments: Any, **options: Any) -> Any:
         """A writing call; FULL if there was no room, which may only be while the arena is filled."""
@@ -436,7 +440,7 @@ class Machine(RuleBasedStateMachine):
         assert isinstance(peer, Peer)
         peer.process.kill()
         peer.close()
-        self.clients[2] = Peer(self.db.path, durability="memory")
+        self.clients[2] = self.peer()
         self.transactions = {name: one for name, one in self.transactions.items() if one[0] != 2}
         self.snapshots = {name: one for name, one in self.snapshots.items() if one[0] != 2}
 
