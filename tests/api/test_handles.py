@@ -259,16 +259,17 @@ def test_names_that_are_no_utf8(opened: Opener, tmp_path: Path) -> None:
     db = opened(tmp_path / odd)
     before = db.info()
     assert before.path == db.path == str(tmp_path / odd)
-    program = "import sys, memdb; db = memdb.open(sys.argv[1]); db['a'] = 1; input()"
-    client = subprocess.Popen(
-        [sys.executable, "-c", program, db.path, odd], stdin=subprocess.PIPE, env=environment()
-    )
-    while "a" not in db and client.poll() is None:
-        pass
-    after = db.info()
-    assert [one["command"].endswith(odd) for one in after.clients if one["pid"] == client.pid] == [True]
+    program = "import sys, memdb; db = memdb.open(sys.argv[2]); db['a'] = 1; input()"
+    command = ["python", "-c", program, odd, db.path]  # what is told of a command line is its beginning
+    with subprocess.Popen(
+        command, executable=sys.executable, stdin=subprocess.PIPE, env=environment()
+    ) as client:
+        while "a" not in db and client.poll() is None:
+            pass
+        after = db.info()
+        client.communicate(b"\n", timeout=60)
+    assert [odd in one["command"] for one in after.clients if one["pid"] == client.pid] == [True]
     assert after.processes["supervisor"].pid == before.processes["supervisor"].pid
-    client.communicate(b"\n", timeout=60)
     assert json.loads(json.dumps(after.to_dict()))["path"] == db.path
 
 
