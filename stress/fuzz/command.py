@@ -24,7 +24,7 @@ from stress.fuzz.work import PARTS, Found, watch, work
 __all__ = ["add_arguments", "main"]
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = {"quick": 24.0, "nightly": 1200.0}
+SECONDS = {"quick": 10.0, "nightly": 1200.0}
 RINGS = "rings"
 _OTHERS = {"frames": 2, "parts": 3, "values": 3, "keys": 1, "logs": 4, "checkpoints": 3, "manifests": 2}
 SHARES = {RINGS: 6, **_OTHERS}
