@@ -59,24 +59,40 @@ with memdb.open(place + "/data", linger=0, max_memory="256MiB", timeout=20) as d
 print("ok", n)
 """
 
-DEATH = """
-import os, signal, sys, time, memdb, psutil
-place = sys.argv[1]
-db = memdb.open(place + "/data", linger=0, max_memory="8MiB", timeout=20)
-db["a"] = 1
-group = {role: process.pid for role, process in db.info().processes.items()}
-for role in ("reaper", "checkpointer", "writer"):
+COMMON = """
+import time
+
+def fill():
     with open("/dev/shm/others", "wb", buffering=0) as others:
         try:
             while others.write(bytes(4096)) == 4096:
                 pass
         except OSError:
             pass
+
+def until(true):
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+"""
+
+# A reaper takes no room of /dev/shm: it is started at once.
+DEATH = """
+import os, signal, sys, time, memdb, psutil
+place = sys.argv[1]
+db = memdb.open(place + "/data", linger=0, max_memory="8MiB", timeout=20)
+db["a"] = 1
+group = {role: process.pid for role, process in db.info().processes.items()}
+refused = "{} can't be started"
+for role, sign in (("reaper", "restart 1"), ("checkpointer", refused), ("writer", refused)):
+    fill()
     db.delete("b", durability="memory")
     victim = psutil.Process(group[role])
     victim.kill()
     victim.wait(30)
-    time.sleep(0.3)  # so that a start has been refused
+    until(lambda: sign.format(role) in open(place + "/data/engine.log").read())
     assert psutil.pid_exists(group["supervisor"]), f"the death of the {role} ended the group"
     assert db["a"] == 1
     os.unlink("/dev/shm/others")
@@ -99,20 +115,13 @@ place = sys.argv[1]
 db = memdb.open(place + "/data", linger=0, max_memory="8MiB", timeout=20, sync_interval=60.0)
 db["a"] = 1
 group = {role: psutil.Process(process.pid) for role, process in db.info().processes.items()}
-with open("/dev/shm/others", "wb", buffering=0) as others:
-    try:
-        while others.write(bytes(4096)) == 4096:
-            pass
-    except OSError:
-        pass
+fill()
 group["checkpointer"].kill()
-while "checkpointer" in db.info().processes:
-    time.sleep(0.01)
+until(lambda: "checkpointer" not in db.info().processes)
 db.delete("a", durability="memory")
 group["writer"].suspend()
 db._control("stop")
-while os.path.exists(place + "/data/engine.sock"):
-    time.sleep(0.01)
+until(lambda: not os.path.exists(place + "/data/engine.sock"))
 os.unlink("/dev/shm/others")
 group["writer"].kill()
 psutil.wait_procs(group.values(), 30)
@@ -133,10 +142,7 @@ with open("/dev/shm/others", "wb", buffering=0) as others:
     free = os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize
     others.write(bytes(free - (1 << 20)))
 os.kill(before["writer"].pid, signal.SIGKILL)
-began = time.monotonic()
-while "the old arena stays" not in open(place + "/data/engine.log").read():
-    assert time.monotonic() - began < 30
-    time.sleep(0.01)
+until(lambda: "the old arena stays" in open(place + "/data/engine.log").read())
 assert dict(db) == model
 os.unlink("/dev/shm/others")
 db["b"] = 1
@@ -185,6 +191,6 @@ CASES = {
 
 @pytest.mark.parametrize("what", CASES)
 def test_a_full_shm(what: str, tmp_path: Path) -> None:
-    done = run_confined(CASES[what], {"/dev/shm": "16m"}, tmp_path, 2900)
+    done = run_confined(COMMON + CASES[what], {"/dev/shm": "16m"}, tmp_path, 2900)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("ok")

@@ -1,6 +1,7 @@
 """A machine in memory for tests of durability: shared memory, a client's lease, an engine without threads, a
 disk that forgets."""
 
+import errno
 import logging
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,6 +124,20 @@ class Machine:
         return {key[2:-1].decode(): value[:-1] for key, value in self.state().items()}
 
     # -- what happens next --
+
+    def fail_a_sync(self) -> "Machine":
+        """A commit whose sync fails: it is answered as unknown, and commits are refused from then on."""
+
+        def fail(kind: str, path: str) -> None:
+            if kind == "datasync" and path.startswith("wal/"):
+                raise OSError(errno.EIO, "broken disk")
+
+        self.files.on_operation = fail
+        self.settle(self.submit([{"op": "set", "key": key("lost"), "value": b"2\0"}], "full"))
+        if self.event != "failed":
+            assert self.engine.run(0.0) == "failed"
+        self.files.on_operation = None
+        return self
 
     def reboot(self, files: Files | None = None, **changes: Any) -> "Machine":
         """A new group over the same disk."""

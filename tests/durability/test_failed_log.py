@@ -12,7 +12,7 @@ from memdb.shm import _kernel as kernel
 def _failed() -> Machine:
     machine = Machine().start()
     machine.set("safe", b"1", "full")
-    return _fail(machine)
+    return machine.fail_a_sync()
 
 
 def test_a_sync_that_failed_once_is_not_tried_again() -> None:
@@ -92,10 +92,10 @@ def test_what_was_published_and_never_synced_survives_the_death_of_all(way: str,
     machine = Machine().start()
     machine.set("safe", b"1", "full")
     machine.set("written", b"2", "os")
-    machine = _way_back(_fail(machine), way)
+    machine = _way_back(machine.fail_a_sync(), way)
     expected = {"safe": b"1", "written": b"2"}
     if later == "a second failure":
-        machine = _way_back(_fail(machine), way)
+        machine = _way_back(machine.fail_a_sync(), way)
     elif later != "nothing":
         machine.set("new", b"3", "os")
         expected["new"] = b"3"
@@ -114,27 +114,12 @@ def test_of_a_published_commit_that_only_a_damaged_checkpoint_has_recovery_says_
     machine.set("safe", b"1", "full")
     machine.engine.checkpoint()
     machine.set("written", b"2", "os")
-    machine = _way_back(_fail(machine), "of the writer itself")
+    machine = _way_back(machine.fail_a_sync(), "of the writer itself")
     newest = max(machine.files.listdir("checkpoints"))
     files = machine.files.survivor()
     files.damage(f"checkpoints/{newest}", 4200)
     with pytest.raises(CorruptionError, match="gap"):
         machine.reboot(files).start()
-
-
-def _fail(machine: Machine) -> Machine:
-    """Its next sync fails."""
-
-    def fail(kind: str, path: str) -> None:
-        if kind == "datasync" and path.startswith("wal/"):
-            raise OSError(errno.EIO, "broken disk")
-
-    machine.files.on_operation = fail
-    machine.settle(machine.submit([{"op": "set", "key": key("lost"), "value": b"2\0"}], "full"))
-    if machine.event != "failed":
-        assert machine.engine.run(0.0) == "failed"
-    machine.files.on_operation = None
-    return machine
 
 
 def _way_back(machine: Machine, way: str) -> Machine:
@@ -161,7 +146,7 @@ def _fail_with_unsynced_commits() -> Machine:
     machine.set("safe", b"1", "full")
     for number in range(5):
         machine.set(f"visible{number}", b"2")
-    return _fail(machine)
+    return machine.fail_a_sync()
 
 
 @pytest.mark.parametrize("dies", [False, True])

@@ -1,11 +1,10 @@
 """Room for one arena only (rule G3), and checkpoints of a state that has one already."""
 
-import errno
 import os
 from typing import Any
 
 import pytest
-from durability.rig import Killed, Machine, key, options, segments
+from durability.rig import Killed, Machine, options, segments
 
 from memdb import errors
 from memdb.durability import manifest, rebuild
@@ -133,26 +132,12 @@ def test_a_power_cut_in_clear_wal_on_an_unchanged_database() -> None:
         raise AssertionError("it did not end")
 
 
-def _fail_the_log(machine: Machine) -> None:
-    """A commit whose sync fails: it is answered as unknown, and commits are refused from then on."""
-
-    def fail(kind: str, path: str) -> None:
-        if kind == "datasync" and path.startswith("wal/"):
-            raise OSError(errno.EIO, "broken disk")
-
-    machine.files.on_operation = fail
-    machine.settle(machine.submit([{"op": "set", "key": key("lost"), "value": b"2\0"}], "full"))
-    if machine.event != "failed":
-        assert machine.engine.run(0.0) == "failed"
-    machine.files.on_operation = None
-
-
 def test_a_failed_log_finds_its_way_back_without_room_for_a_second_arena(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine = machine_on_memfds().start()
     machine.set("a", b"1", "full")
-    _fail_the_log(machine)
+    machine.fail_a_sync()
     before = machine.names()
     room = Room(monkeypatch)
     machine.engine.way_back()
@@ -167,7 +152,7 @@ def test_a_failed_log_finds_its_way_back_without_room_for_a_second_arena(
 def test_a_writer_that_takes_over_a_failed_log_goes_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = machine_on_memfds().start()
     machine.set("a", b"1", "full")
-    _fail_the_log(machine)
+    machine.fail_a_sync()
     before = machine.names()
     room = Room(monkeypatch)
     heir = machine.successor().start()
@@ -183,7 +168,7 @@ def test_while_a_view_stands_the_failed_log_stays_failed_and_reads_go_on(
 ) -> None:
     machine = machine_on_memfds().start()
     machine.set("a", b"1", "full")
-    _fail_the_log(machine)
+    machine.fail_a_sync()
     Room(monkeypatch)
     monkeypatch.setattr(rebuild.kernel, "lease_hazards", lambda lease, parity: parity == 1)
     with pytest.raises(errors.ArenaFullError, match="zero-copy views"):
@@ -201,7 +186,7 @@ def test_dying_on_the_way_back_in_one_arena_loses_nothing(
 ) -> None:
     machine = machine_on_memfds().start()
     machine.set("a", b"1", "full")
-    _fail_the_log(machine)
+    machine.fail_a_sync()
     before, count = machine.names(), [0]
     Room(monkeypatch)
     first = machine.successor()

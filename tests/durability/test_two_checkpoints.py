@@ -4,25 +4,11 @@ import errno
 from typing import Any
 
 import pytest
-from durability.rig import Killed, Machine, key
+from durability.rig import Killed, Machine
 
 from memdb import errors
 from memdb.durability import checkpoints, manifest
 from memdb.shm import _kernel as kernel
-
-
-def _fail(machine: Machine) -> None:
-    """Its next sync fails."""
-
-    def fail(kind: str, path: str) -> None:
-        if kind == "datasync" and path.startswith("wal/"):
-            raise OSError(errno.EIO, "broken disk")
-
-    machine.files.on_operation = fail
-    machine.settle(machine.submit([{"op": "set", "key": key("lost"), "value": b"2\0"}], "full"))
-    if machine.event != "failed":
-        assert machine.engine.run(0.0) == "failed"
-    machine.files.on_operation = None
 
 
 def _written(machine: Machine, plan: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +45,7 @@ def test_one_that_the_way_back_has_overtaken_is_not_named() -> None:
     machine, plan = _begun()
     meta = _written(machine, plan)
     machine.set("c", b"3", "os")
-    _fail(machine)
+    machine.fail_a_sync()
     machine.engine.way_back()
     assert machine.engine.checkpoint_finished(meta) > meta["lsn"]
     _named_are_there(machine)
@@ -71,7 +57,7 @@ def test_a_checkpointer_at_the_lsn_of_the_way_back_takes_nothing_from_it(at: int
     """The way back's checkpoint is all that has what was seen and never synced: one of another salt came into
     its place, and the next start found neither."""
     machine, plan = _begun()
-    _fail(machine)
+    machine.fail_a_sync()
     told: list[dict[str, Any]] = []
     count = [0]
 
